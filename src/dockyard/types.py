@@ -1,0 +1,313 @@
+"""Structs that cross layers. All are frozen but ``Call``, the one mutable record of a request's walk.
+
+Wire formats do not appear here: a dialect in ``api/`` translates to ``Call`` and from ``Chunk``.
+Sizes are bytes, times are seconds, and prices US dollars, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal
+
+import msgspec
+
+Json = Any
+"""A value that came from JSON: dict, list, str, int, float, bool or None."""
+
+Kind = Literal["chat", "complete", "embed", "rerank", "image", "speak", "transcribe"]
+"""What a caller wants of a model; an engine's ``serves`` is a set of these."""
+
+Format = Literal["gguf", "safetensors", "onnx", "openvino", "peft", "unknown"]
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """A fully qualified artifact name: ``registry/repository[:tag][@digest]``; parsed in ``artifact.reference``.
+
+    ``tag`` is None only where ``digest`` is given. ``registry`` is a host with an optional port.
+    """
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.registry}/{self.repository}"
+        if self.tag is not None:
+            text += f":{self.tag}"
+        if self.digest is not None:
+            text += f"@{self.digest}"
+        return text
+
+
+class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An OCI content descriptor (image-spec, descriptor.md): what a blob is, how long it is and its digest."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: dict[str, str] = {}
+    artifact_type: str | None = None
+    urls: tuple[str, ...] = ()
+    data: str | None = None
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model's headers say of it, read without loading weights. A field no header states is None.
+
+    ``parameters`` counts weights; ``context`` is the trained window in tokens; ``head_size`` is the width of one
+    attention head; ``positional`` names the encoding ("rope", "alibi", "learned", …); ``attention`` is "multi-head",
+    "grouped-query" or "multi-query"; ``tensors`` maps each part of the network ("embedding", "attention",
+    "feed-forward", "norm", "output", "other") to its bytes on disk.
+    """
+
+    format: Format
+    architecture: str | None = None
+    name: str | None = None
+    parameters: int | None = None
+    quantization: str | None = None
+    context: int | None = None
+    layers: int | None = None
+    embedding: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    head_size: int | None = None
+    attention: str | None = None
+    positional: str | None = None
+    rope_base: float | None = None
+    feed_forward: int | None = None
+    experts: int | None = None
+    vocabulary: int | None = None
+    tokenizer: str | None = None
+    chat_template: str | None = None
+    licence: str | None = None
+    weight_bytes: int = 0
+    tensors: dict[str, int] = {}
+    capabilities: tuple[str, ...] = ()
+    base: str | None = None
+    adapter_rank: int | None = None
+    adapter_alpha: float | None = None
+    adapter_targets: tuple[str, ...] = ()
+
+
+class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """A model laid out for an engine: real files in ``directory``, hard links to the store's blobs.
+
+    ``weights`` are absolute paths, first shard first. ``digest`` is the manifest's and names the model for good.
+    ``config`` is the artifact's own serving advice (context size, template …), never a command line.
+    """
+
+    reference: str
+    digest: str
+    directory: str
+    format: Format
+    weights: tuple[str, ...]
+    facts: ModelFacts
+    projector: str | None = None
+    adapters: tuple[str, ...] = ()
+    chat_template: str | None = None
+    context: int | None = None
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who calls: a key's name and what it may do. ``scopes`` holds "infer" and/or "manage"."""
+
+    name: str
+    scopes: frozenset[str] = frozenset({"infer"})
+    models: tuple[str, ...] = ()
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a conversation, as OpenAI's chat schema has it; parts and tool calls stay JSON."""
+
+    role: str
+    content: str | list[Json] | None = None
+    name: str | None = None
+    tool_calls: list[Json] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How tokens are drawn. None means: the model's or engine's own default.
+
+    ``logprobs`` is how many alternatives to report for each token (0: just the chosen one; None: no logprobs).
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: int | None = None
+    n: int = 1
+    ignore_eos: bool = False
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an engine is asked to generate. Exactly one of ``messages`` and ``prompt`` is set.
+
+    ``prompt`` may be text or token ids. ``extra`` holds fields of the dialect that Dockyard does not read but the
+    engine's allow-list lets through (``tools``, ``response_format``, ``chat_template_kwargs`` …).
+    """
+
+    id: str
+    kind: Kind = "chat"
+    messages: tuple[Message, ...] | None = None
+    prompt: str | list[int] | None = None
+    sampling: Sampling = Sampling()
+    extra: dict[str, Json] = {}
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens that an answer took; ``cached_tokens`` of the prompt came from the KV prefix cache.
+
+    ``prefill_seconds`` and ``decode_seconds`` are the engine's own, where it tells them.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A token, its natural-log probability, its bytes, and the likeliest alternatives at that position."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top: list[TokenLogprob] = []
+
+
+class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one scheduler step added to choice ``index``. Text is whole UTF-8 characters, stop strings already cut.
+
+    ``finish`` is "stop", "length", "tool_calls" or "content_filter" on a choice's last chunk, else None; ``usage``
+    comes once, on the request's last chunk. ``truncated`` says how many prompt tokens were dropped.
+    """
+
+    text: str = ""
+    index: int = 0
+    finish: str | None = None
+    usage: Usage | None = None
+    logprobs: list[TokenLogprob] | None = None
+    reasoning: str = ""
+    tool_calls: list[Json] | None = None
+    truncated: int = 0
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a guard says of a text: pass, change it (``text``) or block, and why."""
+
+    action: Literal["pass", "replace", "block"] = "pass"
+    reason: str = ""
+    guard: str = ""
+    text: str | None = None
+
+
+class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How to load a model; None leaves the choice to the engine. ``flags`` are checked against its allow-list.
+
+    ``context`` is the window of one request, in tokens; ``parallel`` how many requests decode together.
+    """
+
+    engine: str | None = None
+    context: int | None = None
+    parallel: int | None = None
+    threads: int | None = None
+    keep_alive: float | None = None
+    flags: dict[str, Json] = {}
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's bytes of memory: its weights, its KV cache and the engine's workspace."""
+
+    weights: int = 0
+    kv_cache: int = 0
+    workspace: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.workspace
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of ``dockyard ps``. Times are Unix seconds; ``measured`` is the worker's resident bytes after load.
+
+    ``state`` is "loading", "ready", "draining", "restarting" or "failed"; ``active`` and ``queued`` count requests.
+    """
+
+    reference: str
+    digest: str
+    engine: str
+    state: str
+    pid: int | None
+    context: int
+    parallel: int
+    predicted: Memory
+    measured: int | None = None
+    active: int = 0
+    queued: int = 0
+    loaded_at: float | None = None
+    load_seconds: float | None = None
+    last_used: float | None = None
+    expires_at: float | None = None
+    restarts: int = 0
+    reason: str = ""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one pipeline step did with a call, for ``x-dockyard-*`` headers and the explain block."""
+
+    name: str
+    seconds: float
+    outcome: str = "ok"
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """A request on its way through the gateway; steps write what they learned.
+
+    ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``cleanups`` run once, last first, when
+    the call ends however it ends.
+    """
+
+    request: Request
+    model: str
+    dialect: str
+    stream: bool = False
+    credential: str | None = None
+    principal: Principal | None = None
+    client: str = ""
+    reference: str | None = None
+    no_store: bool = False
+    received: float = msgspec.field(default_factory=time.monotonic)
+    first_token: float | None = None
+    usage: Usage = Usage()
+    finish: str | None = None
+    cache: str = "off"
+    steps: list[Step] = []
+    cleanups: list[Any] = []
+    chunks: AsyncIterator[list[Chunk]] | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """News of long work: bytes of one item (``digest`` or a file name), or a sentence (``message``)."""
+
+    action: Literal["pull", "push", "pack", "load", "note"] = "note"
+    item: str = ""
+    total: int = 0
+    current: int = 0
+    message: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+"""Called from any thread, often; must return fast. Raising ``Cancelled`` from it stops the work cleanly."""
