@@ -23,6 +23,7 @@
     ├── StoreFull                      507 store_full
     ├── SourceError                    502 source_error           a registry, hub or index answered with a failure
     │   └── SourceUnreachable          502 source_unreachable
+    ├── ServerUnreachable              502 server_unreachable     no Dockyard answers at the address that a client was given
     ├── EngineError                    500 engine_error
     │   ├── EngineUnavailable          501 engine_unavailable     a missing extra; ``hint`` is the install line
     │   ├── LoadFailed                 500 load_failed
@@ -161,6 +162,11 @@ class SourceError(DockyardError):
 
 class SourceUnreachable(SourceError):
     code = "source_unreachable"
+
+
+class ServerUnreachable(DockyardError):
+    status = 502
+    code = "server_unreachable"
 
 
 class EngineError(DockyardError):
