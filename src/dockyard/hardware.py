@@ -109,7 +109,7 @@ def _status_field(path: Path, name: str) -> str | None:
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders of the control groups that this process is in, its own first, up to the top that can be seen."""
-    mounts = {}
+    mounts: dict[str, tuple[str, str]] = {}
     for line in _text(root / "proc/self/mountinfo").splitlines():
         fields, _, tail = line.partition(" - ")
         parts, kind = fields.split(), tail.split()
