@@ -1,0 +1,168 @@
+"""The command line: this table says which module knows a verb; that module is imported when the verb is used.
+
+No logic lives here: a verb reads its flags, calls the part that does the work, and prints what came back. Failures are
+two lines on stderr, ``error: …`` and ``hint: …``, and an exit code:
+
+    0 done   1 failed   2 wrong usage   3 not found   4 can't be reached   5 refused   6 no room   130 interrupted
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "Use a model": {
+        "run": ("run", "run", "Ask a model, or talk with it"),
+        "serve": ("serve", "serve", "Serve the store's models over HTTP"),
+        "ps": ("loaded", "ps", "List loaded models and their memory"),
+        "unload": ("loaded", "unload", "Unload one model, or all"),
+        "status": ("loaded", "status", "Say whether a server runs, and how it is"),
+        "logs": ("loaded", "logs", "Show the server's and its workers' logs"),
+        "stop": ("loaded", "stop", "Stop the server after the answers in progress"),
+    },
+    "Fetch and share": {
+        "pull": ("transfer", "pull", "Fetch a model into the store"),
+        "push": ("transfer", "push", "Send a model to its registry"),
+        "search": ("transfer", "search", "Look for models on hubs"),
+        "hub": ("serve", "hub", "Serve the store as a registry, and nothing else"),
+        "package": ("package", "package", "Make model files an artifact in the store"),
+        "save": ("package", "save", "Write artifacts to a tar archive"),
+        "load": ("package", "load", "Read artifacts from a tar archive"),
+    },
+    "Look after the store": {
+        "ls": ("model", "ls", "List models in the store"),
+        "inspect": ("model", "inspect", "Show a model's facts, parts and layers"),
+        "history": ("model", "history", "Show what a model was made from"),
+        "tag": ("model", "tag", "Give a model a further name"),
+        "rm": ("model", "rm", "Remove models"),
+        "pin": ("model", "pin", "Keep a model from clean-up"),
+        "unpin": ("model", "unpin", "Let clean-up take a model again"),
+        "df": ("store", "df", "Show what takes space on disk"),
+        "gc": ("store", "gc", "Delete what nothing refers to"),
+        "fsck": ("store", "fsck", "Verify every blob of the store"),
+    },
+    "Set up": {
+        "key": ("key", "app", "Create, list and remove API keys"),
+        "config": ("about", "config", "Show settings and where they came from"),
+        "plugins": ("about", "plugins", "List engines, sources and other plug-ins"),
+        "version": ("about", "version", "Show the version"),
+    },
+}
+"""For each verb its module in this package, the function or Typer app there, and its help in a line."""
+
+HIDDEN = {"list": ("model", "ls", ""), "show": ("model", "inspect", ""), "remove": ("model", "rm", "")}
+"""Other tools' words for the same verbs."""
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 can't be reached, 5 refused, 6 no room, "
+    "130 interrupted. Settings: `dockyard config`; each is also an environment variable, as in DOCKYARD_HOME."
+)
+
+
+def command_of(item: Any, name: str) -> Any:
+    """The click command of a verb's function or of a noun's Typer app."""
+    if not isinstance(item, typer.Typer):
+        function = item
+        item = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+        item.command(name)(function)
+    return typer.main.get_command(item)
+
+
+class Commands(MutableMapping[str, Any]):
+    """Commands by name, each imported when it is looked up."""
+
+    def __init__(self) -> None:
+        self._places = {name: place for section in SECTIONS.values() for name, place in section.items()}
+
+    def __getitem__(self, name: str) -> Any:
+        module, attribute, _ = self._places.get(name) or HIDDEN[name]
+        return command_of(getattr(importlib.import_module(f"dockyard.cli.{module}"), attribute), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        raise TypeError(f"{name} belongs in the table of verbs")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name} belongs in the table of verbs")
+
+
+class Group(TyperGroup):
+    """The root command: lists verbs from the table, without importing what they need."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: MutableMapping[str, Any] = Commands()
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, _, text) in section.items()])
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, rich_markup_mode=None, context_settings=CONTEXT, epilog=EPILOG, name="dockyard"
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from dockyard import __version__
+
+        typer.echo(f"dockyard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run, package, serve and watch generative models on your own machines."""
+    ctx.obj["debug"] = debug or bool(os.environ.get("DOCKYARD_DEBUG"))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say and return the exit code; errors are printed, not raised."""
+    state: dict[str, Any] = {"debug": False}
+    try:
+        code = app(list(arguments), prog_name="dockyard", standalone_mode=False, obj=state)
+        sys.stdout.flush()
+        return int(code or 0)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain about that at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:  # noqa: BLE001 - the one place that turns any failure into an exit code
+        if state["debug"]:
+            import traceback
+
+            traceback.print_exc()
+        from dockyard.cli._failure import report
+
+        return report(error)
+
+
+def main() -> None:
+    """The ``dockyard`` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""Progress of long work: bars on a terminal, a line an item elsewhere, nothing where JSON is wanted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dockyard.cli._output import note, size
+
+if TYPE_CHECKING:
+    from dockyard.types import OnProgress, Progress
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[OnProgress]:
+    """What to hand to ``on_progress``; it may be called from any thread."""
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with _bars() as show:
+            yield show
+    else:
+        yield _Lines().show
+
+
+class _Lines:
+    """For pipes and logs: each item once when it starts and once when it is done."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: set[str] = set()
+        self._done: set[str] = set()
+
+    def show(self, news: Progress) -> None:
+        with self._lock:
+            if news.message:
+                note(news.message)
+            if not news.item:
+                return
+            if news.item not in self._begun and news.current < news.total:
+                self._begun.add(news.item)
+                note(f"{news.action} {short(news.item)} {size(news.total)}")
+            if news.item not in self._done and news.total and news.current >= news.total:
+                self._done.add(news.item)
+                note(f"{news.action} {short(news.item)} done")
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, int] = {}
+        lock = threading.Lock()
+
+        def show(news: Progress) -> None:
+            with lock:
+                if news.message:
+                    bars.console.print(news.message, markup=False, highlight=False)
+                if not news.item:
+                    return
+                if news.item not in tasks:
+                    tasks[news.item] = bars.add_task(f"{news.action} {short(news.item)}", total=news.total or None)
+                bars.update(tasks[news.item], total=news.total or None, completed=news.current)  # type: ignore[arg-type]
+
+        yield show
+
+
+def short(item: str) -> str:
+    """A digest as its first twelve hex digits; anything else as it is."""
+    algorithm, _, digits = item.partition(":")
+    return digits[:12] if algorithm in ("sha256", "sha512") else item
