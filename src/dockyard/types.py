@@ -59,7 +59,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``parameters`` counts weights; ``context`` is the trained window in tokens; ``head_size`` is the width of one
     attention head; ``positional`` names the encoding ("rope", "alibi", "learned", …); ``attention`` is "multi-head",
     "grouped-query" or "multi-query"; ``tensors`` maps each part of the network ("embedding", "attention",
-    "feed-forward", "norm", "output", "other") to its bytes on disk.
+    "feed-forward", "norm", "output", "other") to its bytes on disk, ``weights`` to its count of weights;
+    ``kv_elements`` is how many keys and values one token adds to the KV cache, all layers together.
     """
 
     format: Format
@@ -84,6 +85,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     licence: str | None = None
     weight_bytes: int = 0
     tensors: dict[str, int] = {}
+    weights: dict[str, int] = {}
+    kv_elements: int | None = None
     capabilities: tuple[str, ...] = ()
     base: str | None = None
     adapter_rank: int | None = None
@@ -277,7 +280,7 @@ class Call(msgspec.Struct, kw_only=True):
     """A request on its way through the gateway; steps write what they learned.
 
     ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``cleanups`` run once, last first, when
-    the call ends however it ends.
+    the call ends however it ends; ``taps`` are shown each list of chunks that leaves.
     """
 
     request: Request
@@ -296,6 +299,7 @@ class Call(msgspec.Struct, kw_only=True):
     cache: str = "off"
     steps: list[Step] = []
     cleanups: list[Any] = []
+    taps: list[Callable[[list[Chunk]], None]] = []
     chunks: AsyncIterator[list[Chunk]] | None = None
 
 
