@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from dockyard.artifact.manifest import descriptor, dump
+from dockyard.artifact.document import descriptor, dump
 from dockyard.artifact.media import ADDED, OCI_INDEX, PINNED, REF_NAME, SUBJECT
 from dockyard.artifact.reference import named
 from dockyard.errors import ArtifactError, InvalidReference
@@ -123,8 +123,9 @@ class IndexFile:
         data = dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
         if self.path.exists():
             spare = self.previous.with_suffix(f".{uuid.uuid4().hex}")
-            spare.hardlink_to(self.path)
-            spare.replace(self.previous)
+            with contextlib.suppress(OSError):
+                spare.hardlink_to(self.path)
+                spare.replace(self.previous)
         write_synced(self.path, data)
 
 

@@ -38,7 +38,7 @@ class PartialBlob:
         self.offset = 0
         self.complete = False
         self._resume = resume
-        self._lock = FileLock(str(path.with_name(path.name + ".lock")))
+        self._lock = FileLock(str(path.with_name(path.name + ".lock")), thread_local=False)
         self._hash: digests.Hasher | None = None
         self._file: int | None = None
 
@@ -61,9 +61,6 @@ class PartialBlob:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         self._close()
-        with contextlib.suppress(OSError):
-            if not self.path.exists():
-                Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
