@@ -120,7 +120,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def builtin(name: str) -> ModelFiles | None:
-    """The files (none) of a model that an engine brings along, such as ``echo``; None where ``name`` is no such model."""
+    """The files (none) of a model that an engine brings along, such as ``echo``; None where it is no such name."""
     if name not in ("echo", "echo-worker"):
         return None
     facts = ModelFacts(format="unknown", name=name)

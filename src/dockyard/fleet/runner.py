@@ -125,7 +125,7 @@ class InlineRunner:
         await self._ended.wait()
         return Exit(expected=True, reason="stopped")
 
-    async def stop(self, drain: float = 0.0) -> None:
+    async def stop(self, drain: float = 0.0) -> None:  # noqa: ARG002 - streams that are open end by themselves
         if self._ended.is_set():
             return
         self._alive = False
