@@ -26,11 +26,8 @@ _LICENCES = (
     ("Gemma", re.compile(r"Gemma Terms of Use", re.IGNORECASE)),
     ("Llama", re.compile(r"LLAMA [\d.]+ COMMUNITY LICENSE", re.IGNORECASE)),
 )
-_SPDX = {
-    name.lower(): name
-    for name in (
-        "Apache-2.0 MIT BSD-2-Clause BSD-3-Clause MPL-2.0 AGPL-3.0 GPL-3.0 LGPL-3.0 CC-BY-4.0 CC-BY-SA-4.0 CC-BY-NC-4.0 CC0-1.0"
-    ).split()
+_SPDX = {name.lower(): name for name, _ in _LICENCES} | {
+    name.lower(): name for name in ("LGPL-3.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0", "OpenRAIL")
 }
 
 

@@ -134,6 +134,7 @@ class _Reader:
         if key in values or key in lengths:
             raise self.bad(f"key {key!r} comes twice", start)
         kind = self.number("I", f"type of {key!r}")
+        value: Json
         if kind == ARRAY:
             value = self.array(key, lengths, 0)
         elif kind == STRING:

@@ -35,7 +35,7 @@ def refuse_pickles(files: Sequence[Path]) -> None:
     found = [str(path) for path in files if is_pickle(path)]
     if found:
         raise UnsafeContent(
-            f"{', '.join(found[:5])}{' and more' if len(found) > 5 else ''}: a pickle, which runs code when it is loaded",
+            f"{', '.join(found[:5])}{' and more' * (len(found) > 5)}: a pickle, which runs code when it is loaded",
             param=found[0],
             hint="convert the weights to safetensors or GGUF, and leave the pickle out",
         )
