@@ -1,0 +1,373 @@
+"""Many blobs over a few connections: in ranges, resumable at any byte, hashed in order while they stream.
+
+The calling thread opens and commits blobs; ``connections`` workers fetch pieces of them in order; each larger blob has
+a thread that hashes behind the writers, out of the page cache. All three overlap because reading, writing and hashing
+release the interpreter's lock. Blobs are opened in the order of their digests, so that two processes that pull the
+same layers wait for each other and never in a circle.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+import msgspec
+
+from dockyard.artifact import digest as digests
+from dockyard.artifact.partial import PartialBlob, full
+from dockyard.artifact.registry import headers as parse
+from dockyard.artifact.registry.ranges import BLOCK, BlockMap, missing, piece_size, pieces
+from dockyard.artifact.registry.transport import Interrupted, Response, Transport
+from dockyard.artifact.store import Store
+from dockyard.errors import Cancelled, DigestMismatch, DockyardError, NotFound, SourceError, TruncatedContent
+
+INLINE = 4 << 20
+"""Blobs up to this size are hashed by the worker that fetched them; a thread for each would cost more."""
+_LEAST_READ = 64 << 10
+
+Open = Callable[[Mapping[str, str]], Response]
+"""Sends the GET of a blob with these further headers."""
+OnBytes = Callable[[str, int, int], None]
+"""Digest, bytes here by now, bytes in all. From any thread; raising ends the download."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob to fetch; ``where`` is for messages."""
+
+    digest: str
+    size: int
+    open: Open
+    where: str
+
+
+def download(
+    store: Store, wanted: Sequence[Wanted], transport: Transport, *, connections: int, on_bytes: OnBytes | None = None
+) -> None:
+    """Bring the blobs into the store. On any failure what has come stays for the next attempt.
+
+    Raises DigestMismatch, TruncatedContent, SourceError, SourceUnreachable, StoreFull, Cancelled, or whatever
+    ``on_bytes`` raised. ``transport`` is of no use afterwards if this fails.
+    """
+    distinct = {each.digest: each for each in wanted if not store.has(each.digest)}
+    if distinct:
+        _Download(store, transport, connections, on_bytes or (lambda *_: None)).run(
+            [distinct[digest] for digest in sorted(distinct)]
+        )
+
+
+class _Blob:
+    """One blob in flight: its file, what of it is here, and who works on it."""
+
+    def __init__(self, wanted: Wanted, partial: PartialBlob, on_bytes: OnBytes) -> None:
+        self.wanted = wanted
+        self.partial = partial
+        self.computed: str | None = None
+        self.closing = ExitStack()
+        self.inline = False
+        self.whole = False
+        self.stopped = False
+        self._users = 0
+        self._on_bytes = on_bytes
+        self._changed = threading.Condition()
+        side = partial.path.with_name(partial.path.name + ".map")
+        known = side.exists()
+        self.fd = os.open(partial.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        length = os.fstat(self.fd).st_size
+        self.map = BlockMap(wanted.size, path=side)
+        if known and length != wanted.size:
+            self.map.clear()
+        elif not known and length:
+            self.map.written(0, length)  # left by a writer that goes from front to back
+        self.current = self.map.bytes_done()
+        self.resumed = self.current > 0
+        if length != wanted.size:
+            self._allocate()
+
+    def _allocate(self) -> None:
+        try:
+            os.posix_fallocate(self.fd, 0, self.wanted.size)
+        except OSError as error:
+            if isinstance(failure := full(error, self.partial.path), DockyardError) and failure.status == 507:
+                raise failure from error
+            os.ftruncate(self.fd, self.wanted.size)  # a file system without fallocate
+
+    def jobs(self, connections: int) -> list[tuple[int, int]]:
+        holes = missing(self.map.done, self.wanted.size, self.map.block)
+        return list(pieces(holes, piece_size(self.wanted.size, connections)))
+
+    def write(self, data: bytes, at: int) -> None:
+        try:
+            view = memoryview(data)
+            while view:
+                count = os.pwrite(self.fd, view, at)
+                view, at = view[count:], at + count
+        except OSError as error:
+            raise full(error, self.partial.path) from error
+
+    def mark(self, start: int, end: int) -> None:
+        """The bytes from ``start``, a block's beginning, to ``end`` are written."""
+        with self._changed:
+            self.map.written(start, end)
+            self._changed.notify_all()
+
+    def report(self, count: int) -> None:
+        with self._changed:
+            self.current = min(self.wanted.size, self.current + count)
+            current = self.current
+        self._on_bytes(self.wanted.digest, current, self.wanted.size)
+
+    def claim_whole(self) -> bool:
+        """For the one worker that streams all of it from a server that sends no ranges."""
+        with self._changed:
+            if self.whole:
+                return False
+            self.whole = True
+            return True
+
+    def stop(self) -> None:
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+    def enter(self) -> bool:
+        with self._changed:
+            self._users += not self.stopped
+            return not self.stopped
+
+    def leave(self) -> None:
+        with self._changed:
+            self._users -= 1
+            self._changed.notify_all()
+
+    def hash(self) -> None:
+        """Hash behind the writers to the end; sets ``computed``, unless stopped."""
+        state = digests.hasher(self.wanted.digest)
+        view = memoryview(bytearray(min(2 * BLOCK, max(1, self.wanted.size))))
+        at = 0
+        while at < self.wanted.size:
+            with self._changed:
+                while (front := self.map.frontier(at)) <= at and not self.stopped:
+                    self._changed.wait()
+                if self.stopped:
+                    return
+            while at < front:
+                count = os.preadv(self.fd, [view[: min(len(view), front - at)]], at)
+                if not count:
+                    raise TruncatedContent(f"{self.partial.path} became shorter while it was read")
+                state.update(view[:count])
+                at += count
+        self.computed = f"{self.wanted.digest.partition(':')[0]}:{state.hexdigest()}"
+
+    def retire(self) -> None:
+        """Wait until no thread uses the file, and close it."""
+        self.stop()
+        with self._changed:
+            while self._users:
+                self._changed.wait()
+        self.map.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class _Download:
+    """The threads of one call of ``download``."""
+
+    def __init__(self, store: Store, transport: Transport, connections: int, on_bytes: OnBytes) -> None:
+        self._store = store
+        self._connections = max(1, connections)
+        self._transport = transport
+        self._on_bytes = on_bytes
+        self._jobs: queue.SimpleQueue[tuple[_Blob, int, int] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[_Blob | None, BaseException | None]] = queue.SimpleQueue()
+        self._open: dict[str, _Blob] = {}
+        self._threads: list[threading.Thread] = []
+
+    def run(self, wanted: Sequence[Wanted]) -> None:
+        waiting = deque(wanted)
+        try:
+            for _ in range(min(self._connections, sum(1 + each.size // BLOCK for each in wanted))):
+                self._spawn(self._work)
+            while waiting or self._open:
+                while waiting and len(self._open) <= self._connections:
+                    self._begin(waiting.popleft(), fresh=False)
+                if self._open:
+                    blob, error = self._events.get()
+                    if error is not None:
+                        raise error
+                    if blob is not None:
+                        self._finish(blob)
+        except BaseException:
+            self._transport.abort()
+            for blob in self._open.values():
+                blob.stop()
+            raise
+        finally:
+            for _ in self._threads:
+                self._jobs.put(None)
+            for thread in self._threads:
+                thread.join()
+            for blob in self._open.values():
+                blob.retire()
+                blob.closing.close()
+
+    def _begin(self, wanted: Wanted, *, fresh: bool) -> None:
+        with ExitStack() as stack:
+            partial = stack.enter_context(self._store.partial(wanted.digest, wanted.size, resume=not fresh))
+            if partial.complete or not wanted.size:
+                partial.commit()
+                self._on_bytes(wanted.digest, wanted.size, wanted.size)
+                return
+            blob = _Blob(wanted, partial, self._on_bytes)
+            blob.closing = stack.pop_all()
+        self._open[wanted.digest] = blob
+        if blob.resumed:
+            self._on_bytes(wanted.digest, blob.current, wanted.size)
+        jobs = blob.jobs(self._connections)
+        blob.inline = wanted.size <= INLINE and len(jobs) == 1
+        if not blob.inline:
+            self._spawn(lambda: self._hash(blob))
+        for start, end in jobs:
+            self._jobs.put((blob, start, end))
+
+    def _finish(self, blob: _Blob) -> None:
+        blob.retire()
+        spoiled = blob.computed != blob.wanted.digest and blob.resumed
+        del self._open[blob.wanted.digest]
+        with blob.closing:
+            if not spoiled:
+                blob.partial.commit(computed=blob.computed)
+        if spoiled:  # what an earlier attempt left is not right: once more, from the first byte
+            self._begin(blob.wanted, fresh=True)
+
+    def _spawn(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name="dockyard-download", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _hash(self, blob: _Blob) -> None:
+        if not blob.enter():
+            return
+        error: BaseException | None = None
+        try:
+            blob.hash()
+        except BaseException as caught:  # noqa: BLE001 (the calling thread raises it)
+            error = caught
+        finally:
+            blob.leave()
+        if error is not None or blob.computed is not None:
+            self._events.put((blob, error))
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            blob, start, end = job
+            if not blob.enter():
+                continue
+            try:
+                _Piece(blob, start, end, self._transport).fetch()
+                if blob.inline:
+                    blob.hash()
+            except BaseException as error:  # noqa: BLE001 (the calling thread raises it)
+                self._events.put((blob, error))
+            else:
+                if blob.inline and blob.computed is not None:
+                    self._events.put((blob, None))
+            finally:
+                blob.leave()
+
+
+class _Piece:
+    """One range of a blob, with its retries."""
+
+    def __init__(self, blob: _Blob, start: int, end: int, transport: Transport) -> None:
+        self._blob = blob
+        self._at = self._marked = start
+        self._end = end
+        self._mine = False
+        self._transport = transport
+
+    def fetch(self) -> None:
+        """Bring it in, or return early where another worker streams the whole blob."""
+        failures = 0
+        size = self._blob.wanted.size
+        while self._at < self._end and not self._blob.stopped and (self._mine or not self._blob.whole):
+            before = self._at
+            try:
+                self._request(size)
+            except Interrupted as error:
+                failures = 1 if self._at > before else failures + 1
+                if failures >= self._transport.policy.attempts:
+                    raise TruncatedContent(
+                        f"{self._blob.wanted.where} was cut short {failures} times at byte {self._at} of {size}",
+                        hint="pull again: it goes on there",
+                    ) from error
+                self._transport.sleep(self._transport.policy.wait(failures))
+
+    def _request(self, size: int) -> None:
+        ranged = (self._at, self._end) != (0, size)
+        asked = {"Range": f"bytes={self._at}-{self._end - 1}"} if ranged else {}
+        with self._blob.wanted.open(asked) as reply:
+            if reply.status == 206:
+                self._pump(reply, self._partial(reply, size))
+            elif reply.status == 200:
+                self._whole(reply, size)
+            else:
+                raise refusal(reply, self._blob.wanted)
+
+    def _partial(self, reply: Response, size: int) -> int:
+        found = parse.content_range(reply.headers.get("Content-Range"))
+        where = self._blob.wanted.where
+        if found is None or found.first != self._at or found.last >= self._end:
+            raise SourceError(
+                f"{where}: asked for bytes {self._at} to {self._end - 1}, "
+                f"the answer says {reply.headers.get('Content-Range')!r}"
+            )
+        if found.total is not None and found.total != size:
+            raise DigestMismatch(f"{where} has {found.total} bytes where the manifest says {size}")
+        return found.last + 1
+
+    def _whole(self, reply: Response, size: int) -> None:
+        """The server sends everything, asked or not: take it from the first byte, in one worker."""
+        where = self._blob.wanted.where
+        length = reply.headers.get("Content-Length")
+        if length is not None and length.isdigit() and int(length) != size:
+            kind = TruncatedContent if int(length) < size else DigestMismatch
+            raise kind(f"{where} has {length} bytes where the manifest says {size}")
+        if not self._mine and (self._at, self._end) != (0, size) and not self._blob.claim_whole():
+            return
+        self._mine, self._at, self._marked, self._end = True, 0, 0, size
+        self._pump(reply, size)
+        if reply.read(1):
+            raise DigestMismatch(f"{where} is longer than the {size} bytes that the manifest says")
+
+    def _pump(self, reply: Response, end: int) -> None:
+        """Write what comes, up to byte ``end``; raises Interrupted where the body ends before."""
+        blob, step = self._blob, _LEAST_READ
+        while self._at < end and not blob.stopped:
+            data = reply.read(min(step, end - self._at))
+            if not data:
+                raise Interrupted(f"{blob.wanted.where} ended at byte {self._at} of {end}")
+            blob.write(data, self._at)
+            self._at += len(data)
+            edge = self._at if self._at == self._end else self._at // BLOCK * BLOCK
+            if edge > self._marked:
+                blob.mark(self._marked, edge)
+                self._marked = edge
+            step = min(BLOCK, step * 2) if len(data) == step else step
+            blob.report(len(data))
+        self._transport.check()
+
+
+def refusal(reply: Response, wanted: Wanted) -> DockyardError:
+    """The error for a reply that holds no blob."""
+    if reply.status in (404, 410):
+        return NotFound(f"{wanted.where} is not there ({reply.status})", hint="it may have been deleted since")
+    if reply.status == 416:
+        return TruncatedContent(f"{wanted.where} is shorter than the {wanted.size} bytes that the manifest says")
+    if reply.status == 499:
+        return Cancelled("stopped")
+    return SourceError(f"{wanted.where}: the server answered {reply.status}")
