@@ -1,0 +1,1 @@
+"""Measurements against bars, ours and the peer in the same run: ``make bars NAME=foundation``."""

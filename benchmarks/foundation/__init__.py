@@ -1,0 +1,1 @@
+"""The bars of the foundation: install, gateway, engine, cold start, transfer, interoperability, failure, container."""

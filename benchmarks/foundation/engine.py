@@ -1,0 +1,139 @@
+"""Tokens a second over HTTP beside the same engine in process, and the time from nothing to a first token.
+
+Greedy, equal lengths, the same prompt, the two taking turns; the client is one epoll loop that counts at the end.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks import _peers
+from benchmarks._bars import Row, median, spread
+from benchmarks._serving import DOCKYARD, OPENER, dockyard, free_port, post, process, pull_starter, wait_ready
+
+ROUNDS = 7
+TOKENS = 128
+BODY = {
+    "model": "smollm2",
+    "messages": [{"role": "user", "content": "Tell a long story about a harbour."}],
+    "max_tokens": TOKENS,
+    "temperature": 0,
+    "ignore_eos": True,
+    "stream": True,
+}
+PATH = "/v1/chat/completions"
+
+
+def rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        pull_starter(home)
+        with dockyard(home) as (url, _):
+            http_rate(url, 1)
+            loaded = json.loads(OPENER.open(f"{url}/api/dockyard/ps").read())["models"][0]
+            weights = next((home / "run").rglob("*.gguf"))
+            plan = [str(weights), str(loaded["context"]), str(loaded["parallel"]), "2", json.dumps(BODY)]
+            command = [sys.executable, "-m", "benchmarks.foundation._inprocess", *plan]
+            with subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            ) as child:
+                assert child.stdin is not None
+                assert child.stdout is not None
+                child.stdout.readline()
+                yield from _compare(url, child)
+                child.stdin.close()
+
+
+def _compare(url: str, child: subprocess.Popen[str]) -> Iterator[Row]:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    for streams in (1, 8, 16):
+        ours: list[float] = []
+        direct: list[float] = []
+        for turn in range(ROUNDS + 1):
+            served = http_rate(url, streams)
+            print(streams, file=child.stdin, flush=True)
+            raw = float(child.stdout.readline())
+            if turn:  # the first turn fills both prefix caches
+                ours.append(served)
+                direct.append(raw)
+        ratio = median([a / b for a, b in zip(ours, direct, strict=True)])
+        said = f"{ratio:.3f} ({spread(ours)} tokens/s over HTTP, {spread(direct)} in process)"
+        yield Row(f"tokens/s over HTTP at {streams} streams, of in-process", said, ">= 0.95", ratio >= 0.95)
+
+
+def http_rate(url: str, streams: int) -> float:
+    """Tokens a second of so many streams asked at once; raises if a stream is short."""
+    where = urlsplit(url)
+    data = json.dumps(BODY).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nhost: {where.netloc}\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(data)}\r\nconnection: close\r\n\r\n"
+    poll = select.epoll()
+    open_sockets: dict[int, socket.socket] = {}
+    got: dict[int, list[bytes]] = {}
+    began = time.monotonic()
+    for _ in range(streams):
+        one = socket.create_connection((where.hostname or "", where.port or 80))
+        one.sendall(head.encode() + data)
+        poll.register(one, select.EPOLLIN)
+        open_sockets[one.fileno()], got[one.fileno()] = one, []
+    while open_sockets:
+        for number, _ in poll.poll(120):
+            block = open_sockets[number].recv(1 << 16)
+            if block:
+                got[number].append(block)
+                if not block.endswith(b"0\r\n\r\n"):
+                    continue
+            open_sockets.pop(number).close()
+    seconds = time.monotonic() - began
+    counts = [b"".join(parts).count(b'"content":"') for parts in got.values()]
+    if min(counts) < TOKENS * 0.9:
+        raise RuntimeError(
+            f"a stream gave {min(counts)} chunks of {TOKENS}: {b''.join(next(iter(got.values())))[:600]!r}"
+        )
+    return streams * TOKENS / seconds
+
+
+def cold_rows() -> Iterator[Row]:
+    """From the start of the program to the first token of an answer, weights in the page cache."""
+    native = _peers.llama_server()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        pull_starter(home)
+        with dockyard(home) as (url, _):  # lay the run directory out and warm the page cache
+            post(url + PATH, {**BODY, "stream": False, "max_tokens": 1})
+        weights = next((home / "run").rglob("*.gguf"))
+        ours: list[float] = []
+        peer: list[float] = []
+        env = {"DOCKYARD_HOME": str(home), "DOCKYARD_CONFIG": str(home / "none.yaml")}
+        for _ in range(ROUNDS):
+            port = free_port()
+            ours.append(_first_token([str(DOCKYARD), "serve", "--port", str(port), "--model", "smollm2"], port, env))
+            port = free_port()
+            peer.append(_first_token([str(native), "-m", str(weights), "--port", str(port), "-c", "8192"], port, {}))
+    ratio = median([a / b for a, b in zip(ours, peer, strict=True)])
+    said = f"{ratio:.2f} ({spread(ours, '.2f')} s, native llama-server {spread(peer, '.2f')} s)"
+    yield Row("cold start to first token, over a native llama-server's", said, "<= 1.5", ratio <= 1.5)
+
+
+def _first_token(command: list[str], port: int, env: dict[str, str]) -> float:
+    began = time.monotonic()
+    with process(command, env=env) as child:
+        wait_ready(f"http://127.0.0.1:{port}/health", child)
+        link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        link.request("POST", PATH, json.dumps({**BODY, "max_tokens": 4}), {"content-type": "application/json"})
+        reply = link.getresponse()
+        while line := reply.readline():
+            if b'"content":"' in line and b'"content":""' not in line:
+                return time.monotonic() - began
+        raise RuntimeError(f"no token from {command[0]}")
