@@ -1,0 +1,1 @@
+"""Verbs between files and the store."""
