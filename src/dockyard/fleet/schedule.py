@@ -196,15 +196,18 @@ class Schedule:
         want = self._wants.get(key)
         return (len(want.tickets), want.waiting) if want is not None else (0, None)
 
+    def is_wanted(self, key: str) -> bool:
+        return key in self._wants
+
     @property
     def wanted(self) -> list[str]:
         """The models that somebody waits for, in the order of asking."""
         return list(self._wants)
 
-    def room(self, key: str) -> int:
-        """Bytes that a model could get at best: everything that is not pinned to others."""
-        others = sum(self.ledger.of(r.key) for r in self.residents.values() if r.pinned and r.key != key)
-        return max(0, min(self.ledger.budget, self.ceiling) - others)
+    def room(self) -> int:
+        """Bytes that a model could get at best: everything that is not pinned."""
+        pinned = sum(self.ledger.of(r.key) for r in self.residents.values() if r.pinned)
+        return max(0, min(self.ledger.budget, self.ceiling) - pinned)
 
     def step(self, now: float) -> list[Command]:
         """All that can be done now. Until something else happens, another step changes nothing."""
