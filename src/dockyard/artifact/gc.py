@@ -136,6 +136,8 @@ def _sweep_runs(store: Store, alive: set[str]) -> tuple[int, int]:
     for path in store.run_root.iterdir():
         if path.name.startswith(".building-") and time.time() - path.stat().st_mtime > 86400.0:
             shutil.rmtree(path, ignore_errors=True)
+        if path.suffix == ".lock" and path.stem not in living:
+            path.unlink(missing_ok=True)
         if path.is_dir() and len(path.name) in digests.LENGTHS.values() and path.name not in living:
             size += _own_bytes(path)
             shutil.rmtree(path, ignore_errors=True)

@@ -7,10 +7,16 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dockyard.artifact import digest as digests
+from dockyard.artifact.document import Index, Manifest
 from dockyard.artifact.partial import full, place
 from dockyard.errors import ArtifactError, NotFound, UnsafeContent
+from dockyard.types import OnProgress, Progress
+
+if TYPE_CHECKING:
+    from dockyard.artifact.store import Store
 
 _FICLONE = 0x40049409
 """Linux ioctl that makes a file share another's blocks until one is written (btrfs, XFS, bcachefs)."""
@@ -64,6 +70,29 @@ def take_file(
         else:
             place(path, target)
     return digest, before.st_size
+
+
+def check_present(store: Store, found: Manifest | Index, digest: str) -> None:
+    """Raise ArtifactError naming the first blob or child that a manifest needs and lacks, or that has another size."""
+    if isinstance(found, Index):
+        for child in found.manifests:
+            if child.digest == digest or not store.has(child.digest, child.size):
+                raise ArtifactError(f"the index names manifest {child.digest}, which is not in the store")
+        return
+    for blob in found.blobs():
+        if store.has(blob.digest, blob.size):
+            continue
+        path = store.blob_path(blob.digest)
+        if path.exists():
+            raise ArtifactError(f"blob {blob.digest} has {path.stat().st_size} bytes, the manifest says {blob.size}")
+        raise ArtifactError(f"the manifest names blob {blob.digest}, which is not in the store")
+
+
+def reporter(on_progress: OnProgress | None, item: str, total: int) -> Callable[[int], None] | None:
+    """A callback for bytes read that tells ``on_progress`` of them."""
+    if on_progress is None:
+        return None
+    return lambda current: on_progress(Progress(action="pack", item=item, total=total, current=current))
 
 
 @contextlib.contextmanager

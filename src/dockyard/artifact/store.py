@@ -16,8 +16,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,7 +34,10 @@ from dockyard.artifact.partial import PartialBlob
 from dockyard.artifact.reference import DEFAULT_NAMESPACE, DEFAULT_REGISTRY, named
 from dockyard.errors import ArtifactError, Conflict, DigestMismatch, ModelNotFound, NotFound, StoreFull
 from dockyard.settings import Settings
-from dockyard.types import Descriptor, OnProgress, Progress, Reference
+from dockyard.types import Descriptor, OnProgress, Reference
+
+if TYPE_CHECKING:
+    from dockyard.artifact.fsck import Problem
 
 
 class Store:
@@ -93,7 +97,7 @@ class Store:
         try:
             if any((self.root / "leases").iterdir()):
                 os.utime(path)
-            return size is None or path.stat().st_size == size
+            return size in (None, path.stat().st_size)
         except OSError:
             return path.exists() and (size is None or path.stat().st_size == size)
 
@@ -132,7 +136,7 @@ class Store:
         """
         path = Path(path)
         size = path.stat().st_size if path.is_file() else 0
-        seen = _reporter(on_progress, path.name, size)
+        seen = intake.reporter(on_progress, path.name, size)
         try:
             if not link:
                 self.check_room(size)
@@ -197,7 +201,7 @@ class Store:
             artifact_type=found.kind if isinstance(found, Manifest) else found.artifact_type,
         )
         with self.index.edit() as rows:
-            self._check_children(found, digest)
+            intake.check_present(self, found, digest)
             if not self.has(digest, len(data)):
                 self.check_room(len(data))
                 intake.take_bytes(data, self.blob_path(digest), self.incoming)
@@ -339,6 +343,12 @@ class Store:
         """The store's one lock; held for as short as an index change takes."""
         return self.index.lock()
 
+    def fsck(self, *, repair: bool = False) -> list[Problem]:
+        """All that is wrong, read from every blob; ``repair`` mends what it can and quarantines corrupt blobs."""
+        from dockyard.artifact.fsck import fsck
+
+        return fsck(self, repair=repair)
+
     def df(self) -> Usage:
         """What takes how much space."""
         return usage_of(self)
@@ -375,22 +385,6 @@ class Store:
         kind = found.kind if isinstance(found, Manifest) else found.artifact_type
         return Descriptor(media_type=found.media_type, digest=digest, size=size, artifact_type=kind)
 
-    def _check_children(self, found: Manifest | Index, digest: str) -> None:
-        if isinstance(found, Index):
-            for child in found.manifests:
-                if child.digest == digest or not self.has(child.digest, child.size):
-                    raise ArtifactError(f"the index names manifest {child.digest}, which is not in the store")
-            return
-        for blob in found.blobs():
-            if self.has(blob.digest, blob.size):
-                continue
-            path = self.blob_path(blob.digest)
-            if path.exists():
-                raise ArtifactError(
-                    f"blob {blob.digest} has {path.stat().st_size} bytes, the manifest says {blob.size}"
-                )
-            raise ArtifactError(f"the manifest names blob {blob.digest}, which is not in the store")
-
     def _size(self, digest: str) -> int:
         try:
             found = self.parsed(digest)
@@ -399,12 +393,6 @@ class Store:
         if isinstance(found, Manifest):
             return found.size
         return sum(self._size(child.digest) for child in found.manifests if child.media_type != OCI_INDEX)
-
-
-def _reporter(on_progress: OnProgress | None, item: str, total: int) -> Callable[[int], None] | None:
-    if on_progress is None:
-        return None
-    return lambda current: on_progress(Progress(action="pack", item=item, total=total, current=current))
 
 
 __all__ = ["Deleted", "Entry", "Freed", "Lease", "Row", "Store", "Usage"]

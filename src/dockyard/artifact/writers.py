@@ -59,7 +59,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
     headers: dict[str, str] = {}
 
 
-class Parent(msgspec.Struct, frozen=True, kw_only=True):
+class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An artifact that another was made from, and as what: "base", "adapter", "dataset", "teacher" …"""
 
     digest: str
