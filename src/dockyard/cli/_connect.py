@@ -27,8 +27,7 @@ def read_settings(**flags: Any) -> Settings:
 def open_store(settings: Settings | None = None) -> Store:
     from dockyard.artifact.store import Store
 
-    settings = settings or read_settings()
-    return Store(settings.store_path, quota=settings.store_quota)
+    return Store.open(settings or read_settings())
 
 
 def find_server(host: str | None, settings: Settings) -> AsyncClient | None:

@@ -55,11 +55,10 @@ def ls(
 def tag(source: Model, target: Annotated[str, typer.Argument(metavar="NAME", help="The further name.")]) -> None:
     """Give MODEL the further name NAME; a name that was in use moves."""
     from dockyard.artifact.reference import parse
-    from dockyard.cli._connect import open_store, read_settings
+    from dockyard.cli._connect import open_store
 
-    settings = read_settings()
-    store = open_store(settings)
-    reference = parse(target, registry=settings.default_registry, namespace=settings.default_namespace)
+    store = open_store()
+    reference = parse(target, registry=store.registry, namespace=store.namespace)
     store.tag(reference, store.resolve(source).digest)
     print(reference)
 
@@ -134,9 +133,22 @@ def history(model: Model, as_json: AsJson = False) -> None:
     """Show what MODEL was made from: its parents, and theirs."""
     from dockyard.artifact import lineage
     from dockyard.cli._connect import open_store
-    from dockyard.cli._output import show_json
+    from dockyard.cli._output import ago, show_json, show_table
 
-    raise NotImplementedError((model, as_json, lineage, open_store, show_json))
+    found = lineage.history(open_store(), model)
+    if as_json:
+        return show_json(found)
+    rows = [
+        (
+            "  " * each.depth + each.digest.split(":")[1][:12],
+            each.role or "-",
+            ", ".join(each.names) or "-",
+            each.operation or "-",
+            ago(each.created or None) if each.here else "not in the store",
+        )
+        for each in found
+    ]
+    return show_table(("id", "as", "names", "made by", "created"), rows)
 
 
 def pin(models: Models) -> None:

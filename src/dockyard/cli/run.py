@@ -70,7 +70,7 @@ def _in_process(settings: Settings) -> AsyncClient:
     from dockyard.api import create_app
     from dockyard.client import AsyncClient
 
-    return AsyncClient(app=create_app(settings))
+    return AsyncClient(app=create_app(settings, trusted=True))
 
 
 async def _fetch(model: str, settings: Settings, *, quiet: bool) -> None:

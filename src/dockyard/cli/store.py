@@ -44,16 +44,20 @@ def gc(
     return None
 
 
-def fsck(as_json: AsJson = False) -> int:
-    """Verify the digest of every blob; the exit code is 1 if anything is wrong."""
+def fsck(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend the index; move corrupt blobs to quarantine.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Verify the digest of every blob and every name; the exit code is 1 if something is wrong and was not mended."""
     from dockyard.cli._connect import open_store
     from dockyard.cli._output import show_json
 
-    problems = open_store().fsck()
+    problems = open_store().fsck(repair=repair)
     if as_json:
         show_json(problems)
-    elif not problems:
-        print("the store is sound")
-    for problem in () if as_json else problems:
-        print(problem)
-    return int(bool(problems))
+    else:
+        for problem in problems:
+            print(f"{problem.fault} {problem.where}: {problem.message}{' (mended)' if problem.repaired else ''}")
+        if not problems:
+            print("the store is sound")
+    return int(any(not problem.repaired for problem in problems))
