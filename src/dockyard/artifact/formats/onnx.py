@@ -80,8 +80,6 @@ class Onnx:
             changes["capabilities"] = found
         if any("MatMulNBits" in model.operators for model in models):
             changes["quantization"] = "INT4"
-        if facts.architecture is None and models[0].producer:
-            changes["name"] = facts.name or models[0].producer
         return ModelFacts(**{name: getattr(facts, name) for name in facts.__struct_fields__} | changes)
 
 
