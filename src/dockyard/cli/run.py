@@ -77,16 +77,20 @@ async def _fetch(model: str, settings: Settings, *, quiet: bool) -> None:
     """Pull ``model`` if the store on this machine does not hold it."""
     import asyncio
 
-    from dockyard.artifact.transfer import pull
     from dockyard.cli._connect import open_store
     from dockyard.cli._output import note
     from dockyard.cli._progress import progress
+    from dockyard.engines import builtin
     from dockyard.errors import ModelNotFound
 
+    if builtin(model) is not None:
+        return
     store = open_store(settings)
     try:
         store.resolve(model)
     except ModelNotFound:
+        from dockyard.artifact.transfer import pull
+
         if not quiet:
             note(f"{model} is not in the store; pulling it")
         with progress(quiet=quiet) as show:
