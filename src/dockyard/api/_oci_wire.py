@@ -32,6 +32,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CHUNK = 2 << 20
 """Bytes read from disk and sent at a time; several such are in memory for each slow reader at most."""
+DRAINED = 16 << 20
+"""Most bytes of a refused body that are read and thrown away."""
 STALL_SECONDS = 60.0
 """Longest silence of a client in the middle of a body; what came before it stays."""
 
@@ -56,7 +58,7 @@ class Ask(msgspec.Struct, kw_only=True):
     query: dict[str, str]
     headers: dict[str, str]
     receive: Receive
-    pathsend: bool = False
+    ended: bool = False
 
     @property
     def length(self) -> int | None:
@@ -77,10 +79,12 @@ class Ask(msgspec.Struct, kw_only=True):
             except TimeoutError:
                 raise OciError(408, "BLOB_UPLOAD_INVALID", f"nothing came for {STALL_SECONDS:.0f} seconds") from None
             if message["type"] != "http.request":
+                self.ended = True
                 raise ConnectionResetError("the client went away")
+            self.ended = not message.get("more_body")
             if message.get("body"):
                 yield message["body"]
-            if not message.get("more_body"):
+            if self.ended:
                 return
 
     async def read(self, limit: int) -> bytes:
@@ -97,6 +101,20 @@ class Ask(msgspec.Struct, kw_only=True):
         if total > limit:
             raise OciError(413, "SIZE_INVALID", f"the manifest has more than {limit} bytes", {"limit": limit})
         return b"".join(parts)
+
+    async def drain(self) -> bool:
+        """Take what is left of a body that is refused, so that the connection can go on; False if that is too much.
+
+        A client may well send its whole body before it reads the answer.
+        """
+        if not self.ended and (self.length or 0) <= DRAINED:
+            taken = 0
+            with contextlib.suppress(ConnectionResetError, OciError):
+                async for part in self.body():
+                    taken += len(part)
+                    if taken > DRAINED:
+                        break
+        return self.ended
 
 
 class Reply(msgspec.Struct, kw_only=True):
@@ -121,7 +139,6 @@ def ask_of(scope: Mapping[str, Any], receive: Receive) -> Ask:
         query=dict(parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)),
         headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
         receive=receive,
-        pathsend="http.response.pathsend" in (scope.get("extensions") or {}),
     )
 
 
@@ -175,8 +192,6 @@ async def send_reply(ask: Ask, reply: Reply, send: Send) -> None:
     await send({"type": "http.response.start", "status": reply.status, "headers": pairs})
     if reply.file is None or ask.method == "HEAD" or length == 0:
         await send({"type": "http.response.body", "body": b"" if ask.method == "HEAD" else reply.body})
-    elif ask.pathsend and reply.status == 200:
-        await send({"type": "http.response.pathsend", "path": str(reply.file)})
     else:
         await _send_span(ask, reply, send)
 

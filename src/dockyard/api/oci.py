@@ -90,6 +90,8 @@ class Hub:
         except Exception:
             log.exception("the hub failed at %s %s", ask.method, ask.path)
             reply = error_reply(OciError(500, "UNKNOWN", "the hub failed; its log says how"))
+        if ask.method not in _READING and not await ask.drain():
+            reply.headers["connection"] = "close"
         await send_reply(ask, reply, send)
 
     async def answer(self, ask: Ask) -> Reply:
