@@ -36,10 +36,10 @@ class Resident(msgspec.Struct, frozen=True):
 
 
 class Want(msgspec.Struct, frozen=True):
-    """A model that should be loaded, in bytes of ``need``, since when.
+    """A model that should be loaded, in bytes of ``need``, since when; ``order`` decides between equals.
 
-    ``claimed``: evictions were begun for it; ``hold``: models held for it so far; ``not_before``: a restart backs off
-    until then; ``background``: nobody waits, so it may take only memory that is free.
+    ``claimed``: models are leaving, and what they leave is for it; ``hold``: models held for it so far;
+    ``not_before``: a restart backs off until then; ``background``: nobody waits, so it may take only free memory.
     """
 
     key: str
@@ -49,6 +49,7 @@ class Want(msgspec.Struct, frozen=True):
     hold: frozenset[str] = frozenset()
     not_before: float = 0.0
     background: bool = False
+    order: int = 0
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,13 +86,15 @@ class Evict(msgspec.Struct, frozen=True):
 class Wait(msgspec.Struct, frozen=True):
     """Not now. ``place`` counts from 1, ``estimate`` is seconds.
 
-    ``hold`` names the models that must get nothing new; those of them that are idle can leave at once.
+    ``hold`` names the models that must get nothing new; those of them that are idle can leave at once. ``soon``: what
+    is leaving anyway makes enough room.
     """
 
     place: int
     estimate: float
     reason: str
     hold: frozenset[str] = frozenset()
+    soon: bool = False
 
 
 class Refuse(msgspec.Struct, frozen=True):
@@ -128,7 +131,8 @@ def decide(state: State, want: Want) -> Decision:
             return Evict(enough)
         if overdue(state, want):
             hold = _hold(want, stay, want.need - room)
-    return Wait(_place(state, want), estimate(state, want), _why(state, want, free, bool(older)), hold)
+    why = _why(state, want, free, bool(older))
+    return Wait(_place(state, want), estimate(state, want), why, hold, soon=want.need <= room)
 
 
 def overdue(state: State, want: Want) -> bool:
@@ -159,7 +163,7 @@ def _impossible(state: State, want: Want) -> Refuse | None:
 
 
 def _before(first: Want, second: Want) -> bool:
-    return (first.since, first.key) < (second.since, second.key)
+    return (first.since, first.order, first.key) < (second.since, second.order, second.key)
 
 
 def _claims(state: State, want: Want) -> bool:

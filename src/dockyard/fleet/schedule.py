@@ -77,7 +77,14 @@ class _Want:
     def snapshot(self) -> admission.Want:
         since = next(iter(self.tickets.values()), self.since)
         return admission.Want(
-            self.key, self.need, since, self.claimed, self.hold, self.not_before, self.background and not self.tickets
+            key=self.key,
+            need=self.need,
+            since=since,
+            claimed=self.claimed,
+            hold=self.hold,
+            not_before=self.not_before,
+            background=self.background and not self.tickets,
+            order=next(iter(self.tickets), 0),
         )
 
 
@@ -214,8 +221,8 @@ class Schedule:
         self._relieve()
         commands = self._grants(now)
         held: set[str] = set()
-        for want in sorted(self._wants.values(), key=lambda w: (w.snapshot().since, w.key)):
-            self._advance(want, now, held, commands)
+        for shot in sorted((w.snapshot() for w in self._wants.values()), key=lambda w: (w.since, w.order, w.key)):
+            self._advance(self._wants[shot.key], now, held, commands)
         self._held = frozenset(held)
         for key in held:
             if self.residents[key].busy == 0 and not self.residents[key].loading:
@@ -255,6 +262,7 @@ class Schedule:
                     self.residents[key].leaving = True
             case admission.Wait():
                 want.waiting = decision
+                want.claimed = decision.soon and not shot.background
                 want.hold = decision.hold
                 held |= decision.hold
                 if shot.background and now >= want.not_before:
