@@ -1,0 +1,230 @@
+"""The way of one request from bytes to bytes; a dialect says only what the bytes mean.
+
+Headers of a streamed answer are sent when its first chunk is there, so that whatever fails before has its own status.
+A client that hangs up, or takes nothing for a minute, cancels the generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+import msgspec
+from litestar.types import Receive, Scope, Send
+
+from dockyard.api._fanout import fan_out
+from dockyard.api._wire import (
+    STALL_SECONDS,
+    HangUp,
+    Headers,
+    MethodNotAllowed,
+    Pairs,
+    Watchdog,
+    credential,
+    error_body,
+    read_body,
+    send_bytes,
+    send_error,
+)
+from dockyard.errors import DockyardError
+from dockyard.gateway import Gateway
+from dockyard.types import Call, Chunk, Usage
+
+log = logging.getLogger(__name__)
+
+STREAM_HEADERS: Pairs = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Asked(Protocol):
+    """One request, understood: its calls, and how its answer is written.
+
+    There are several calls where one request holds several prompts; their choices are numbered through.
+    """
+
+    calls: list[Call]
+
+    def begin(self) -> bytes:
+        """What goes before a streamed answer's chunks."""
+        ...
+
+    def events(self, batch: list[Chunk]) -> bytes:
+        """These chunks as events; empty if they show nothing."""
+        ...
+
+    def end(self, usage: Usage, extra: dict[str, Any] | None) -> bytes:
+        """What ends a streamed answer."""
+        ...
+
+    def whole(self, batches: list[list[Chunk]], usage: Usage, extra: dict[str, Any] | None) -> bytes:
+        """A whole answer's body."""
+        ...
+
+
+class Dialect(Protocol):
+    """Reads a body. Raises InvalidRequest naming what is wrong."""
+
+    def read(self, body: bytes) -> Asked: ...
+
+
+class Endpoint:
+    """An ASGI callable for one path of one dialect."""
+
+    def __init__(self, gateway: Gateway, dialect: Dialect, watchdog: Watchdog) -> None:
+        self._gateway = gateway
+        self._dialect = dialect
+        self._watchdog = watchdog
+        self._limit = gateway.parts.settings.max_body
+
+    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        try:
+            if scope["method"] != "POST":  # type: ignore[typeddict-item]
+                raise MethodNotAllowed(f"{scope['path']} takes POST")
+            body = await read_body(receive, headers, self._limit, self._watchdog)
+            asked = self._dialect.read(body)
+        except DockyardError as error:
+            await send_error(send, error)
+            return
+        key, no_store = credential(headers), b"no-store" in headers.get(b"cache-control", b"")
+        client = scope["client"]
+        for call in asked.calls:
+            call.credential, call.no_store, call.client = key, no_store, client[0] if client else ""
+        await self._answer(asked, b"x-dockyard-explain" in headers, receive, send)
+
+    async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        exchange = Exchange(asked, explain, send, task, self._watchdog)
+        hang_up = HangUp(receive, task)
+        try:
+            if asked.calls[0].stream:
+                await exchange.stream(self._gateway)
+            else:
+                await exchange.whole(self._gateway)
+        except asyncio.CancelledError:
+            stalled = task in self._watchdog.expired
+            self._watchdog.expired.discard(task)
+            if not hang_up.gone and not stalled:
+                raise
+            task.uncancel()
+        except DockyardError as error:
+            await exchange.fail(error)
+        except Exception:
+            log.exception("request %s failed", asked.calls[0].request.id)
+            await exchange.fail(DockyardError("the server failed on this request", hint="its log says why"))
+        finally:
+            hang_up.stop()
+            self._watchdog.deadlines.pop(task, None)
+
+
+class Exchange:
+    """One answer on its way out; knows whether its headers have left."""
+
+    def __init__(self, asked: Asked, explain: bool, send: Send, task: asyncio.Task[Any], watchdog: Watchdog) -> None:
+        self._asked = asked
+        self._explain = explain
+        self._send = send
+        self._task = task
+        self._deadlines = watchdog.deadlines
+        self._clock = asyncio.get_running_loop().time
+        self._begun = False
+
+    async def whole(self, gateway: Gateway) -> None:
+        calls = self._asked.calls
+        async with AsyncExitStack() as stack:
+            chunks = await _run(gateway, calls, stack)
+            batches = [batch async for batch in chunks]
+        body = self._asked.whole(batches, _usage(calls), self._extra(batches))
+        await send_bytes(self._send, 200, body, self._headers())
+
+    async def stream(self, gateway: Gateway) -> None:
+        asked, calls = self._asked, self._asked.calls
+        seen: list[list[Chunk]] = []
+        async with AsyncExitStack() as stack:
+            chunks = await _run(gateway, calls, stack)
+            async for batch in chunks:
+                data = asked.events(batch)
+                if not self._begun:
+                    data = await self._start() + data
+                if any(chunk.truncated for chunk in batch):
+                    seen.append(batch)
+                if data:
+                    await self._write(data)
+        last = asked.end(_usage(calls), self._extra(seen))
+        if not self._begun:
+            last = await self._start() + last
+        await self._write(last, more=False)
+
+    async def fail(self, error: DockyardError) -> None:
+        """Tell the client; in the stream if that has begun."""
+        if not self._begun:
+            await send_error(self._send, error, self._headers())
+        else:
+            await self._write(b"data: " + error_body(error) + b"\n\n", more=False)
+
+    async def _start(self) -> bytes:
+        headers = [*STREAM_HEADERS, *self._headers()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._begun = True
+        return self._asked.begin()
+
+    async def _write(self, data: bytes, *, more: bool = True) -> None:
+        self._deadlines[self._task] = self._clock() + STALL_SECONDS
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self._deadlines.pop(self._task, None)
+
+    def _headers(self) -> Pairs:
+        call = self._asked.calls[0]
+        headers: Pairs = [(b"x-request-id", call.request.id.encode())]
+        if call.reference is not None:
+            headers.append((b"x-dockyard-model", call.reference.encode("ascii", "replace")))
+        if call.cache != "off":
+            headers.append((b"x-dockyard-cache", call.cache.encode()))
+        if self._explain:
+            steps = ", ".join(f"{step.name};dur={step.seconds * 1000:.3f}" for step in call.steps)
+            headers.append((b"x-dockyard-steps", steps.encode()))
+        return headers
+
+    def _extra(self, batches: list[list[Chunk]]) -> dict[str, Any] | None:
+        """The ``dockyard`` block: on request, and without being asked where a prompt was cut."""
+        truncated = max((chunk.truncated for batch in batches for chunk in batch), default=0)
+        if self._explain:
+            return {**explanation(self._asked.calls[0]), "truncated_prompt_tokens": truncated}
+        return {"truncated_prompt_tokens": truncated} if truncated else None
+
+
+def explanation(call: Call) -> dict[str, Any]:
+    """What happened to a call, for whoever asks with the header ``x-dockyard-explain``."""
+    return {
+        "model": call.reference,
+        "cache": call.cache,
+        "steps": msgspec.to_builtins(call.steps),
+        "ttft_seconds": None if call.first_token is None else call.first_token - call.received,
+        "prefill_seconds": call.usage.prefill_seconds,
+        "decode_seconds": call.usage.decode_seconds,
+        "parameters": msgspec.to_builtins(call.request.sampling),
+    }
+
+
+async def _run(gateway: Gateway, calls: list[Call], stack: AsyncExitStack) -> AsyncIterator[list[Chunk]]:
+    if len(calls) > 1:
+        return await fan_out(gateway, calls, stack)
+    reply = await gateway.run(calls[0])
+    await stack.enter_async_context(reply)
+    return reply.chunks
+
+
+def _usage(calls: list[Call]) -> Usage:
+    if len(calls) == 1:
+        return calls[0].usage
+    return Usage(
+        prompt_tokens=sum(call.usage.prompt_tokens for call in calls),
+        completion_tokens=sum(call.usage.completion_tokens for call in calls),
+        cached_tokens=sum(call.usage.cached_tokens for call in calls),
+    )

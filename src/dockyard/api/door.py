@@ -1,0 +1,151 @@
+"""The first thing a request meets: who may knock at all, and the short way for the hot routes.
+
+- On loopback without keys the browser is the only fence between a web page and this server. A foreign ``Host`` header
+  (DNS rebinding) and a foreign ``Origin`` (a page of another site) are refused.
+- CORS: pages of localhost on any port, and those of ``cors_origins``, may read answers.
+- Hot routes are plain ASGI; everything else goes to the framework.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar import Litestar
+from litestar.types import Message, Receive, Scope, Send
+
+from dockyard.api._site import Site
+from dockyard.api._wire import BODY_SECONDS, Headers, Pairs, RequestTimeout, send_bytes, send_error
+from dockyard.errors import DockyardError, Forbidden
+from dockyard.settings import LOOPBACK, Settings
+
+Hot = Callable[[Scope, Headers, Receive, Send], Awaitable[None]]
+
+ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+EXPOSED = (
+    b"x-request-id, x-dockyard-model, x-dockyard-cache, x-dockyard-steps, retry-after, docker-content-digest, link"
+)
+PREFLIGHT_SECONDS = b"600"
+
+
+class Origins:
+    """Which browser origins may read answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._listed = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
+
+    def allows(self, origin: bytes, host: bytes) -> bool:
+        text = origin.decode("latin-1").lower()
+        if "*" in self._listed or text in self._listed:
+            return True
+        try:
+            parts = urlsplit(text)
+            return parts.scheme in ("http", "https") and (
+                parts.hostname in LOOPBACK or parts.netloc == host.decode("latin-1").lower()
+            )
+        except ValueError:
+            return False
+
+
+class Door(Litestar):
+    """The application. ``site`` and ``hot`` are set once, right after it is made."""
+
+    site: Site
+    hot: dict[str, Hot]
+    origins: Origins
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        headers: Headers = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        try:
+            if self.site.keyless:
+                check_host(headers)
+            if origin is not None:
+                allowed = self.origins.allows(origin, headers.get(b"host", b""))
+                if not allowed and self.site.keyless:
+                    raise Forbidden(
+                        "pages of this origin may not use a server without keys",
+                        hint="add it to `cors_origins`, or set keys",
+                    )
+                if allowed:
+                    send = with_cors(send, origin)
+                if b"access-control-request-method" in headers and scope["method"] == "OPTIONS":
+                    await preflight(send, headers, allowed=allowed)
+                    return
+        except DockyardError as error:
+            await send_error(send, error)
+            return
+        handler = self.hot.get(scope["path"])
+        if handler is not None:
+            await handler(scope, headers, receive, send)
+        else:
+            await super().__call__(scope, Patient(receive), send)
+
+
+class Patient:
+    """A ``receive`` that gives up on a body that stops arriving. Waiting for a hang-up after it may take forever."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._more = True
+
+    async def __call__(self) -> Any:
+        if not self._more:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(f"nothing of the body arrived for {BODY_SECONDS:.0f} s") from None
+        self._more = bool(message.get("more_body"))
+        return message
+
+
+def check_host(headers: Headers) -> None:
+    """Raises Forbidden unless the request was addressed to this machine by a name that no one else can own."""
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        name = None
+    if name not in LOOPBACK:
+        raise Forbidden(
+            f"a server without keys answers only to localhost, not to {host[:100]!r}",
+            hint="use http://localhost or http://127.0.0.1, or set keys with `api_keys`",
+        )
+
+
+def with_cors(send: Send, origin: bytes) -> Send:
+    """Lets a page of ``origin`` read the answer."""
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers: Pairs = [
+                *message["headers"],
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", EXPOSED),
+                (b"vary", b"Origin"),
+            ]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return wrapped
+
+
+async def preflight(send: Send, headers: Headers, *, allowed: bool) -> None:
+    """Answer a browser's question whether it may send what it would like to."""
+    if not allowed:
+        raise Forbidden("pages of this origin may not use this server", hint="add it to `cors_origins`")
+    answer: Pairs = [
+        (b"access-control-allow-methods", ALLOWED_METHODS),
+        (b"access-control-allow-headers", headers.get(b"access-control-request-headers", b"*")),
+        (b"access-control-max-age", PREFLIGHT_SECONDS),
+    ]
+    if headers.get(b"access-control-request-private-network") == b"true":
+        answer.append((b"access-control-allow-private-network", b"true"))
+    await send_bytes(send, 204, b"", answer)

@@ -1,0 +1,78 @@
+"""``GET /v1/models`` and ``GET /v1/models/{id}``: what can be asked, in OpenAI's shape with a ``dockyard`` block."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+
+from dockyard.api._site import Site
+from dockyard.artifact.reference import familiar
+from dockyard.artifact.store import Entry
+from dockyard.errors import ModelNotFound
+from dockyard.types import LoadedModel, Reference
+
+ECHO = "echo"
+
+
+def handlers(site: Site) -> list[HTTPRouteHandler]:
+    """The two routes."""
+
+    @get("/v1/models", guards=[site.require("infer")], tags=["OpenAI"], summary="Models that can be asked")
+    async def models() -> dict[str, Any]:
+        entries = await asyncio.to_thread(site.store.entries)
+        loaded = _loaded(site)
+        found = [model_of(site, entry, loaded) for entry in entries if entry.reference is not None]
+        return {"object": "list", "data": [*found, echo(loaded)]}
+
+    @get("/v1/models/{name:path}", guards=[site.require("infer")], tags=["OpenAI"], summary="One model")
+    async def model(name: str) -> dict[str, Any]:
+        name = name.removeprefix("/")
+        loaded = _loaded(site)
+        if name == ECHO:
+            return echo(loaded)
+        descriptor = await asyncio.to_thread(site.store.resolve, name)
+        for entry in await asyncio.to_thread(site.store.entries):
+            if entry.descriptor.digest == descriptor.digest and entry.reference is not None:
+                return {**model_of(site, entry, loaded), "id": name}
+        raise ModelNotFound(f"{name!r} is not the name of a model", param="model")
+
+    return [models, model]
+
+
+def short(site: Site, reference: Reference) -> str:
+    """The name that people use; requests may name the model so."""
+    return familiar(reference, registry=site.store.registry, namespace=site.store.namespace)
+
+
+def model_of(site: Site, entry: Entry, loaded: dict[str, LoadedModel]) -> dict[str, Any]:
+    assert entry.reference is not None
+    now = loaded.get(entry.descriptor.digest)
+    return {
+        "id": short(site, entry.reference),
+        "object": "model",
+        "created": int(entry.created),
+        "owned_by": f"{entry.reference.registry}/{entry.reference.repository}".rpartition("/")[0],
+        "dockyard": {
+            "reference": str(entry.reference),
+            "digest": entry.descriptor.digest,
+            "size": entry.size,
+            "pinned": entry.pinned,
+            "state": now.state if now else "stored",
+            "engine": now.engine if now else None,
+            "context": now.context if now else None,
+        },
+    }
+
+
+def echo(loaded: dict[str, LoadedModel]) -> dict[str, Any]:
+    """The built-in model that repeats what it is told."""
+    now = loaded.get(f"builtin:{ECHO}")
+    state = now.state if now else "built in"
+    return {"id": ECHO, "object": "model", "created": 0, "owned_by": "dockyard", "dockyard": {"state": state}}
+
+
+def _loaded(site: Site) -> dict[str, LoadedModel]:
+    return {model.digest: model for model in site.fleet.models()}

@@ -1,0 +1,166 @@
+"""``/docs`` and ``/openapi.json``: the HTTP API described by itself, readable without a network.
+
+Routes of the framework describe themselves; those that go around it for speed are described here from the same structs
+that decode their bodies.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import OpenAPIRenderPlugin
+
+from dockyard import __version__
+from dockyard.api.openai_chat import ChatRequest
+from dockyard.api.openai_completions import CompletionRequest
+
+HOT: dict[str, tuple[type, str]] = {
+    "/v1/chat/completions": (ChatRequest, "Answer a conversation; with `stream` as server-sent events"),
+    "/v1/completions": (CompletionRequest, "Continue a raw prompt; with `stream` as server-sent events"),
+}
+STYLE = """
+:root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{max-width:62rem;margin:2rem auto;padding:0 1rem}
+details{border:1px solid #8884;border-radius:6px;margin:.4rem 0;padding:.3rem .7rem}summary{cursor:pointer}
+code,b.m{font-family:ui-monospace,monospace}b.m{display:inline-block;width:5rem}table{border-collapse:collapse;width:100%}
+td,th{border-bottom:1px solid #8883;padding:.2rem .5rem;text-align:left;vertical-align:top}h2{margin-top:2rem}
+pre{overflow-x:auto;background:#8881;padding:.5rem;border-radius:6px}
+"""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+
+
+class _Page(OpenAPIRenderPlugin):
+    """Serves our page where the framework would load one from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/", media_type="text/html")  # type: ignore[arg-type]
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
+        return page(complete(openapi_schema)).encode()
+
+
+def config() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Dockyard",
+        version=__version__,
+        description="Generative models on your own machines. OpenAI clients work with the base URL of this server.",
+        path="/docs",
+        render_plugins=[_Page()],
+        use_handler_docstrings=False,
+    )
+
+
+def handlers() -> list[HTTPRouteHandler]:
+    """The machine-readable description."""
+
+    @get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+    def openapi(request: Request[object, object, object]) -> Response[bytes]:  # type: ignore[type-var]
+        found = complete(request.app.openapi_schema.to_schema())
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    return [openapi]
+
+
+def complete(described: dict[str, Any]) -> dict[str, Any]:
+    """The framework's description with the hot routes added."""
+    structs = tuple(kind for kind, _ in HOT.values())
+    schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    paths = dict(described.get("paths", {}))
+    for (path, (_, summary)), schema in zip(HOT.items(), schemas, strict=True):
+        answers = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}}
+        paths[path] = {
+            "post": {
+                "tags": ["OpenAI"],
+                "summary": summary,
+                "operationId": path.strip("/").replace("/", "_"),
+                "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+                "responses": {
+                    "200": {"description": "The answer", "content": answers},
+                    "default": {"description": "OpenAI's error object", "content": {"application/json": {}}},
+                },
+            }
+        }
+    known = described.get("components", {})
+    return {
+        **described,
+        "paths": dict(sorted(paths.items())),
+        "components": {**known, "schemas": {**known.get("schemas", {}), **components}},
+    }
+
+
+def page(described: dict[str, Any]) -> str:
+    """The description as one page that needs nothing from elsewhere."""
+    groups: dict[str, list[str]] = {}
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            if isinstance(operation, dict) and "responses" in operation:
+                tag = (operation.get("tags") or ["Other"])[0]
+                groups.setdefault(tag, []).append(_operation(described, method, path, operation))
+    first = ["OpenAI", "Operation"]
+    order = sorted(groups, key=lambda tag: (first.index(tag) if tag in first else len(first), tag))
+    body = "".join(f"<h2>{html.escape(tag)}</h2>{''.join(groups[tag])}" for tag in order)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Dockyard API</title>'
+        f'<meta name="viewport" content="width=device-width"><meta http-equiv="content-security-policy" '
+        f'content="{POLICY}"><style>{STYLE}</style></head><body><h1>Dockyard {__version__}</h1>'
+        f"<p>{html.escape(described['info'].get('description') or '')} "
+        f'Machine-readable: <a href="/openapi.json">/openapi.json</a>.</p>{body}</body></html>'
+    )
+
+
+def _operation(described: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> str:
+    rows = [
+        _row(one["name"], one.get("schema", {}), one.get("required", False), one["in"], described)
+        for one in operation.get("parameters", ())
+    ]
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        schema = _resolved(described, content.get("schema", {}))
+        required = schema.get("required", ())
+        rows += [
+            _row(name, field, name in required, "body", described)
+            for name, field in schema.get("properties", {}).items()
+        ]
+    table = f"<table><tr><th>field</th><th>in</th><th>type</th><th></th></tr>{''.join(rows)}</table>" if rows else ""
+    summary = html.escape(operation.get("summary") or "")
+    shown = html.escape(path)
+    return (
+        f'<details><summary><b class="m">{method.upper()}</b> <code>{shown}</code> {summary}</summary>{table}</details>'
+    )
+
+
+def _row(name: str, schema: dict[str, Any], required: bool, where: str, described: dict[str, Any]) -> str:
+    about = html.escape(str(schema.get("description", "")))
+    star = " *" if required else ""
+    kind = html.escape(_kind(schema, described))
+    return f"<tr><td><code>{html.escape(name)}</code>{star}</td><td>{where}</td><td>{kind}</td><td>{about}</td></tr>"
+
+
+def _resolved(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    for option in schema.get("oneOf", schema.get("anyOf", ())):
+        if "$ref" in option:
+            schema = option
+    if "$ref" in schema:
+        found = described.get("components", {}).get("schemas", {}).get(schema["$ref"].rpartition("/")[2], {})
+        return dict(found)
+    return schema
+
+
+def _kind(schema: dict[str, Any], described: dict[str, Any]) -> str:
+    """A schema in a few words: "number 0–2", "string | list of string"."""
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " | ".join(dict.fromkeys(_kind(option, described) for option in options))
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}), described)}"
+    text = str(schema.get("type", "any"))
+    low, high = schema.get("minimum"), schema.get("maximum")
+    return (
+        f"{text} {low if low is not None else ''}–{high if high is not None else ''}" if {low, high} != {None} else text
+    )

@@ -1,0 +1,72 @@
+"""What the steps of the pipeline share, and the shapes they are written in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from dockyard.guards import Guard
+from dockyard.settings import Settings
+from dockyard.types import Call, Chunk, Kind, LoadedModel, Request
+
+if TYPE_CHECKING:
+    from dockyard.gateway.keyring import Keyring
+    from dockyard.telemetry import Telemetry
+
+Chunks = AsyncIterator[list[Chunk]]
+"""An answer under way: a list for each scheduler step. Those that can be stopped early have ``aclose``."""
+
+
+class Lease(Protocol):
+    """A claim on a loaded model: as long as it is held, the model is not evicted."""
+
+    @property
+    def model(self) -> LoadedModel: ...
+
+    def generate(self, request: Request) -> Any: ...
+
+    def release(self) -> Any: ...
+
+
+class Fleet(Protocol):
+    """Where ``route`` finds a model that is ready."""
+
+    async def lease(self, name: str, kind: Kind) -> Any: ...
+
+
+class Answer(msgspec.Struct):
+    """What an inbound step returns to end the walk: where the chunks of the answer come from."""
+
+    chunks: Chunks
+
+
+Inbound = Callable[[Call], Awaitable[Answer | None]]
+Outbound = Callable[[Call, Chunks], Chunks]
+
+
+class Load(msgspec.Struct):
+    """How busy the gateway is: calls under way, and whether it takes new ones."""
+
+    active: int = 0
+    draining: bool = False
+
+
+class Parts(msgspec.Struct, kw_only=True):
+    """Handed to each step when the gateway is built. ``digest`` names a model's content for the cache."""
+
+    settings: Settings
+    fleet: Fleet
+    keyring: Keyring
+    telemetry: Telemetry
+    guards: tuple[Guard, ...] = ()
+    digest: Callable[[str], str] = str
+    load: Load = msgspec.field(default_factory=Load)
+
+
+async def aclose(chunks: Chunks) -> None:
+    """Stop an answer; nothing to do for an iterator that can't be stopped."""
+    closer = getattr(chunks, "aclose", None)
+    if closer is not None:
+        await closer()

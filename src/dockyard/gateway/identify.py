@@ -1,0 +1,23 @@
+"""Who calls, and may they use this model? Reads ``call.credential``, writes ``call.principal``."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from dockyard.errors import Forbidden
+from dockyard.gateway._parts import Answer, Inbound, Parts
+from dockyard.types import Call
+
+
+def step(parts: Parts) -> Inbound:
+    keyring = parts.keyring
+
+    async def identify(call: Call) -> Answer | None:
+        principal = call.principal = await keyring.authenticate(call.credential)
+        if "infer" not in principal.scopes:
+            raise Forbidden(f"key {principal.name!r} may not infer", hint="use a key with the scope `infer`")
+        if principal.models and not any(fnmatchcase(call.model, allowed) for allowed in principal.models):
+            raise Forbidden(f"key {principal.name!r} may not use model {call.model!r}", param="model")
+        return None
+
+    return identify

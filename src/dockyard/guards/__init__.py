@@ -1,0 +1,40 @@
+"""Checks on text that goes to a model or comes from one: the protocol of a guard, and the chooser.
+
+A guard is one file of this package, or an entry point of group ``dockyard.guards``, that binds ``PLUGIN`` to a function
+``(settings) -> Guard | None``; None means that the settings ask nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dockyard import plugins
+from dockyard.errors import SettingsError
+from dockyard.settings import Settings
+from dockyard.types import Verdict
+
+
+class Guard(Protocol):
+    """One check. ``holdback`` is how many characters a finding may span.
+
+    That many characters of a streamed answer are withheld until more text has shown that no finding begins in them.
+    """
+
+    name: str
+    holdback: int
+
+    async def check(self, text: str, *, final: bool = True) -> Verdict:
+        """What to do about ``text``; with ``final`` false more text may follow its last ``holdback`` characters."""
+        ...
+
+
+def chosen(settings: Settings) -> tuple[Guard, ...]:
+    """The guards that the settings ask for. Raises SettingsError if one can't be built: no guard fails open."""
+    found = []
+    for name, plugin in plugins.find("guards").items():
+        if plugin.error is not None:
+            raise SettingsError(f"guard {name!r} is broken: {plugin.error}", hint="remove the plug-in or repair it")
+        guard = plugin.load()(settings)  # type: ignore[operator]  # a plug-in of this kind is a factory
+        if guard is not None:
+            found.append(guard)
+    return tuple(found)

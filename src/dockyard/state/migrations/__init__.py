@@ -1,0 +1,1 @@
+"""Alembic revisions, run by ``dockyard.state`` when it opens a database."""

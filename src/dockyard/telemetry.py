@@ -1,0 +1,357 @@
+"""Logs, Prometheus metrics and OpenTelemetry spans; the only file that knows those libraries.
+
+Nothing here ever sees a prompt or an answer: only names, counts and times. Definitions: TTFT is from the request's
+arrival to the first chunk of the answer; TPOT is (end to end - TTFT) / (output tokens - 1); e2e is arrival to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+
+from dockyard.types import Call, LoadedModel
+
+if TYPE_CHECKING:
+    from prometheus_client import Histogram
+    from prometheus_client.core import Metric
+
+LATENCY_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+TPOT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.5)
+ACCESS_FLUSH_SECONDS = 0.2
+VLLM = (
+    ("vllm:time_to_first_token_seconds", "ttft"),
+    ("vllm:time_per_output_token_seconds", "tpot"),
+    ("vllm:e2e_request_latency_seconds", "e2e"),
+)
+PLAIN = "%(asctime)s %(levelname)s %(message)s"
+OTHER = "(other)"
+MOST_MODELS = 200
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What only the running server knows, read when somebody scrapes."""
+
+    active: int = 0
+    models: tuple[LoadedModel, ...] = ()
+    memory: dict[str, int] = {}
+    dropped_usage_rows: int = 0
+
+
+class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    time: float
+    event: str
+    request: str
+    dialect: str
+    model: str
+    outcome: str
+    seconds: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ttft: float | None = None
+    key: str = ""
+    cache: str = "off"
+
+
+class AccessLog:
+    """A JSON line for each finished call, written in batches so that no request waits for a terminal or a disk."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self._lines: list[_Line] = []
+
+    def add(self, line: _Line) -> None:
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            try:
+                asyncio.get_running_loop().call_later(ACCESS_FLUSH_SECONDS, self.flush)
+            except RuntimeError:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        lines, self._lines = self._lines, []
+        if lines:
+            text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines).decode()
+            stream = self._stream or sys.stderr
+            try:
+                stream.write(text)
+                stream.flush()
+            except (OSError, ValueError):  # a closed terminal is no reason to fail a server
+                pass
+
+
+class _Series:
+    """One model's counters, looked up once."""
+
+    def __init__(self, metrics: Telemetry, model: str) -> None:
+        self.ttft = metrics.ttft.labels(model)
+        self.tpot = metrics.tpot.labels(model)
+        self.e2e = metrics.e2e.labels(model)
+        self.prompt = metrics.prompt_tokens.labels(model)
+        self.completion = metrics.completion_tokens.labels(model)
+        self.cached = metrics.cached_tokens.labels(model)
+
+
+class Telemetry:
+    """A server's metrics in a registry of their own. ``snapshot`` is asked at each scrape."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot] = Snapshot, *, access: AccessLog | None = None) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Histogram
+        from prometheus_client.platform_collector import PlatformCollector
+        from prometheus_client.process_collector import ProcessCollector
+
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.snapshot = snapshot
+        self.access = access
+        self.sinks: list[Callable[[Call, str, float], None]] = []
+        label = ["model"]
+        self.requests = Counter(
+            "dockyard_requests", "Calls that ended, by how.", ["model", "dialect", "outcome"], registry=registry
+        )
+        self.ttft = Histogram(
+            "dockyard_time_to_first_token_seconds", "TTFT.", label, buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self.tpot = Histogram(
+            "dockyard_time_per_output_token_seconds", "TPOT.", label, buckets=TPOT_BUCKETS, registry=registry
+        )
+        self.e2e = Histogram(
+            "dockyard_request_seconds", "Arrival to end.", label, buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self.prompt_tokens = Counter("dockyard_prompt_tokens", "Tokens of prompts.", label, registry=registry)
+        self.completion_tokens = Counter("dockyard_completion_tokens", "Generated tokens.", label, registry=registry)
+        self.cached_tokens = Counter(
+            "dockyard_cached_prompt_tokens", "Tokens of prompts found in the KV cache.", label, registry=registry
+        )
+        self._series: dict[str, _Series] = {}
+        self._ends: dict[tuple[str, str, str], Any] = {}
+        registry.register(_Live(self))
+        self._span = _span_writer()
+
+    def finished(self, call: Call, outcome: str, seconds: float) -> None:
+        """Count a call that has ended. Its label is the resolved model: names that callers make up are not counted."""
+        model = call.reference or (call.model if call.cache == "hit" else OTHER)
+        series = self._series.get(model)
+        if series is None:
+            if len(self._series) >= MOST_MODELS:
+                model = OTHER
+            series = self._series.setdefault(model, _Series(self, model))
+        end = (model, call.dialect, outcome)
+        counter = self._ends.get(end)
+        if counter is None:
+            counter = self._ends[end] = self.requests.labels(*end)
+        counter.inc()
+        usage = call.usage
+        ttft = None
+        if call.first_token is not None:
+            ttft = call.first_token - call.received
+            series.ttft.observe(ttft)
+            series.e2e.observe(seconds)
+            series.prompt.inc(usage.prompt_tokens)
+            series.completion.inc(usage.completion_tokens)
+            if usage.cached_tokens:
+                series.cached.inc(usage.cached_tokens)
+            if usage.completion_tokens > 1:
+                series.tpot.observe((seconds - ttft) / (usage.completion_tokens - 1))
+        if self.access is not None:
+            self.access.add(_line(call, model, outcome, seconds, ttft))
+        for sink in self.sinks:
+            sink(call, outcome, seconds)
+        if self._span is not None:
+            self._span(call, outcome, seconds)
+
+    def render(self) -> tuple[bytes, str]:
+        """The text exposition and its content type."""
+        from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def histograms(self) -> dict[str, Histogram]:
+        return {"ttft": self.ttft, "tpot": self.tpot, "e2e": self.e2e}
+
+
+class _Live:
+    """Gauges read at scrape time, and the names that inference routers know from vLLM."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        now = self._telemetry.snapshot()
+        yield GaugeMetricFamily("dockyard_requests_active", "Calls under way in the gateway.", value=now.active)
+        lost = CounterMetricFamily("dockyard_usage_rows_dropped", "Usage rows lost because the database was slow.")
+        lost.add_metric([], now.dropped_usage_rows)
+        yield lost
+        memory = GaugeMetricFamily("dockyard_memory_bytes", "Memory as the fleet sees it.", labels=["kind"])
+        for kind, size in now.memory.items():
+            memory.add_metric([kind], size)
+        yield memory
+        yield from self._models(now.models)
+        for name, source in VLLM:
+            for found in self._telemetry.histograms()[source].collect():
+                yield _renamed(found, name)
+        yield _renamed(next(iter(self._telemetry.prompt_tokens.collect())), "vllm:prompt_tokens")
+        yield _renamed(next(iter(self._telemetry.completion_tokens.collect())), "vllm:generation_tokens")
+
+    def _models(self, models: tuple[LoadedModel, ...]) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        running = GaugeMetricFamily("vllm:num_requests_running", "Requests being decoded.", labels=["model_name"])
+        waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Requests that queue.", labels=["model_name"])
+        size = GaugeMetricFamily("dockyard_model_memory_bytes", "A model's bytes.", labels=["model", "engine", "kind"])
+        for model in models:
+            running.add_metric([model.reference], min(model.active, model.parallel or model.active))
+            waiting.add_metric(
+                [model.reference], model.queued + max(0, model.active - (model.parallel or model.active))
+            )
+            size.add_metric([model.reference, model.engine, "predicted"], model.predicted.total)
+            if model.measured is not None:
+                size.add_metric([model.reference, model.engine, "measured"], model.measured)
+        yield from (running, waiting, size)
+
+
+def _renamed(found: Metric, name: str) -> Metric:
+    from prometheus_client.core import Metric
+
+    twin = Metric(name, found.documentation, found.type)
+    for sample in found.samples:
+        labels = {("model_name" if key == "model" else key): value for key, value in sample.labels.items()}
+        twin.add_sample(name + sample.name.removeprefix(found.name), labels, sample.value)
+    return twin
+
+
+def _line(call: Call, model: str, outcome: str, seconds: float, ttft: float | None) -> _Line:
+    return _Line(
+        time=round(time.time(), 3),
+        event="call",
+        request=call.request.id,
+        dialect=call.dialect,
+        model=model,
+        outcome=outcome,
+        seconds=round(seconds, 6),
+        prompt_tokens=call.usage.prompt_tokens,
+        completion_tokens=call.usage.completion_tokens,
+        ttft=None if ttft is None else round(ttft, 6),
+        key=call.principal.name if call.principal else "",
+        cache=call.cache,
+    )
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+class LogRing(logging.Handler):
+    """The last lines of the log, in memory, for ``dockyard logs``; and those to come, for whoever follows."""
+
+    def __init__(self, size: int = 2000) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=size)
+        self._followers: set[tuple[asyncio.AbstractEventLoop, asyncio.Queue[str]]] = set()
+        self.setFormatter(logging.Formatter(PLAIN))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        self._lines.append(line)
+        for loop, queue in list(self._followers):
+            with suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(_offer, queue, line)
+
+    async def lines(self, *, follow: bool = False, tail: int = 500) -> AsyncIterator[str]:
+        """Up to ``tail`` lines, oldest first; with ``follow`` it never ends."""
+        follower = asyncio.get_running_loop(), asyncio.Queue[str](1000)
+        self._followers.add(follower)
+        try:
+            for line in list(self._lines)[-tail:] if tail else ():
+                yield line
+            while follow:
+                yield await follower[1].get()
+        finally:
+            self._followers.discard(follower)
+
+
+def _offer(queue: asyncio.Queue[str], line: str) -> None:
+    with suppress(asyncio.QueueFull):  # a reader this slow misses lines; the server does not wait
+        queue.put_nowait(line)
+
+
+def configure_logs(
+    level: str, *, json: bool | None = None, stream: TextIO | None = None, ring: LogRing | None = None
+) -> None:
+    """Send the log of ``dockyard`` to standard error: JSON lines, or plain ones on a terminal."""
+    target = stream or sys.stderr
+    handler = logging.StreamHandler(target)
+    as_json = not target.isatty() if json is None else json
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter(PLAIN))
+    logger = logging.getLogger("dockyard")
+    logger.handlers[:] = [handler, ring] if ring is not None else [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
+
+def _span_writer() -> Callable[[Call, str, float], None] | None:
+    """Writes a span for each call, if OpenTelemetry is installed and an exporter's address is set."""
+    import os
+
+    if not any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "TRACES_")):
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.sdk.resources import Resource  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.sdk.trace import TracerProvider  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.trace import SpanKind, Status, StatusCode  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        logging.getLogger(__name__).warning("traces are asked for: pip install 'dockyard[tracing]'")
+        return None
+    provider = TracerProvider(resource=Resource.create({"service.name": "dockyard"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    tracer = provider.get_tracer("dockyard")
+
+    def write(call: Call, outcome: str, seconds: float) -> None:
+        end = time.time_ns()
+        operation = "chat" if call.request.kind == "chat" else "text_completion"
+        span = tracer.start_span(
+            f"{operation} {call.reference or call.model}",
+            kind=SpanKind.SERVER,
+            start_time=end - int(seconds * 1e9),
+            attributes={
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": "dockyard",
+                "gen_ai.request.model": call.model,
+                "gen_ai.response.model": call.reference or call.model,
+                "gen_ai.response.id": call.request.id,
+                "gen_ai.usage.input_tokens": call.usage.prompt_tokens,
+                "gen_ai.usage.output_tokens": call.usage.completion_tokens,
+                "gen_ai.response.finish_reasons": (call.finish or "",),
+            },
+        )
+        if outcome != "ok":
+            span.set_attribute("error.type", outcome)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(end)
+
+    return write
