@@ -30,19 +30,22 @@ def open_store(settings: Settings | None = None) -> Store:
     return Store.open(settings or read_settings())
 
 
+def named_server(host: str | None) -> str | None:
+    """The server that the user named, with a flag or in ``$DOCKYARD_HOST``, which counts only if it is a URL."""
+    environ = os.environ.get("DOCKYARD_HOST", "")
+    return host or (environ if "://" in environ else None)
+
+
 def find_server(host: str | None, settings: Settings) -> AsyncClient | None:
     """A client of the server that was named or that runs on this home; None if there is neither."""
     from dockyard.client import AsyncClient, running
 
-    named = host or os.environ.get("DOCKYARD_HOST", "")
-    if host or "://" in named:
+    if named := named_server(host):
         return AsyncClient(named)
     server = running(settings.home_path)
     if server is None:
         return None
-    # The same user's own settings hold the keys of this server; a foreign host never sees them.
-    keys = sorted(settings.api_keys, key=lambda key: not key.endswith(":manage"))
-    return AsyncClient(server.url, api_key=os.environ.get("DOCKYARD_API_KEY") or _bare(keys))
+    return AsyncClient(server.url, api_key=server.token or None)
 
 
 def ask_server(host: str | None, call: Callable[[AsyncClient], Awaitable[T]]) -> T:
@@ -62,5 +65,22 @@ def ask_server(host: str | None, call: Callable[[AsyncClient], Awaitable[T]]) ->
     return asyncio.run(exchange())
 
 
-def _bare(keys: list[str]) -> str | None:
-    return keys[0].removesuffix(":manage") if keys else None
+def fetch_missing(model: str, settings: Settings, *, quiet: bool = False) -> None:
+    """Pull ``model`` if the store on this machine does not hold it and no engine brings it along; blocks."""
+    from dockyard.engines import builtin
+    from dockyard.errors import ModelNotFound
+
+    if builtin(model) is not None:
+        return
+    store = open_store(settings)
+    try:
+        store.resolve(model)
+    except ModelNotFound:
+        from dockyard.artifact.transfer import pull
+        from dockyard.cli._output import note
+        from dockyard.cli._progress import progress
+
+        if not quiet:
+            note(f"{model} is not in the store; pulling it")
+        with progress(quiet=quiet) as show:
+            pull(store, model, settings, on_progress=show)

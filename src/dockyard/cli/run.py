@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dockyard.cli._options import AsJson, Host, Model
 
 if TYPE_CHECKING:
+    from dockyard.cli._session import Session
     from dockyard.client import AsyncClient
     from dockyard.settings import Settings
 
@@ -34,12 +35,16 @@ def run(
     """
     import asyncio
 
+    from dockyard.cli._connect import fetch_missing, named_server, read_settings
     from dockyard.cli._session import Session
 
     text = _prompt(prompt or [])
+    settings = read_settings()
+    if named_server(host) is None:
+        fetch_missing(model, settings, quiet=as_json)
     sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     session = Session(model=model, system=system, sampling={n: v for n, v in sampling.items() if v is not None})
-    return asyncio.run(_run(session, text, host=host, as_json=as_json, stats=stats))
+    return asyncio.run(_run(session, text, settings, host=host, as_json=as_json, stats=stats))
 
 
 def _prompt(words: list[str]) -> str | None:
@@ -49,16 +54,14 @@ def _prompt(words: list[str]) -> str | None:
     return " ".join(sys.stdin.read() if word == "-" else word for word in words)
 
 
-async def _run(session: Any, text: str | None, *, host: str | None, as_json: bool, stats: bool) -> int:
-    from dockyard.cli._connect import find_server, read_settings
+async def _run(
+    session: Session, text: str | None, settings: Settings, *, host: str | None, as_json: bool, stats: bool
+) -> int:
+    from dockyard.cli._connect import find_server
     from dockyard.cli._session import answer_once, converse, terminable
 
-    settings = read_settings()
-    server = find_server(host, settings)
     with terminable():
-        if host is None:
-            await _fetch(session.model, settings, quiet=as_json)
-        client = server or _in_process(settings)
+        client = find_server(host, settings) or _in_process(settings)
         async with client:
             if text is not None:
                 return await answer_once(session, client, text, as_json=as_json, stats=stats)
@@ -71,27 +74,3 @@ def _in_process(settings: Settings) -> AsyncClient:
     from dockyard.client import AsyncClient
 
     return AsyncClient(app=create_app(settings, trusted=True))
-
-
-async def _fetch(model: str, settings: Settings, *, quiet: bool) -> None:
-    """Pull ``model`` if the store on this machine does not hold it."""
-    import asyncio
-
-    from dockyard.cli._connect import open_store
-    from dockyard.cli._output import note
-    from dockyard.cli._progress import progress
-    from dockyard.engines import builtin
-    from dockyard.errors import ModelNotFound
-
-    if builtin(model) is not None:
-        return
-    store = open_store(settings)
-    try:
-        store.resolve(model)
-    except ModelNotFound:
-        from dockyard.artifact.transfer import pull
-
-        if not quiet:
-            note(f"{model} is not in the store; pulling it")
-        with progress(quiet=quiet) as show:
-            await asyncio.to_thread(pull, store, model, settings, on_progress=show)

@@ -27,10 +27,13 @@ def _hub(**flags: Any) -> int:
 
 def _start(flags: dict[str, Any], *, preload: tuple[str, ...], hub_only: bool) -> int:
     from dockyard.api import server
-    from dockyard.cli._connect import read_settings
+    from dockyard.cli._connect import fetch_missing, read_settings
     from dockyard.cli._output import note
+    from dockyard.console import handlers
 
     settings = read_settings(**flags)
+    for model in preload:
+        fetch_missing(model, settings)
 
     def ready(url: str) -> None:
         if hub_only:
@@ -38,7 +41,7 @@ def _start(flags: dict[str, Any], *, preload: tuple[str, ...], hub_only: bool) -
         else:
             note(f"Dockyard on {url} - API {url}/v1, console {url}/, reference {url}/docs. Ctrl-C stops it.")
 
-    server.serve(settings, preload=preload, ready=ready, hub_only=hub_only)
+    server.serve(settings, preload=preload, ready=ready, hub_only=hub_only, extra=handlers())
     return 0
 
 

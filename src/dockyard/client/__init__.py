@@ -36,11 +36,12 @@ ANSWER_SECONDS = 600.0
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A running server, as it describes itself in ``<home>/server.json``."""
+    """A running server, as it describes itself in ``<home>/server.json``; ``token`` opens it to the same user."""
 
     pid: int
     url: str
     started: float
+    token: str = ""
 
 
 def running(home: Path) -> Server | None:
