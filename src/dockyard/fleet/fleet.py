@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dockyard.artifact.store import Store
-from dockyard.errors import DockyardError, LoadFailed, WorkerCrashed
+from dockyard.errors import DockyardError, LoadFailed
 from dockyard.fleet import logs, refusals, schedule
 from dockyard.fleet.lease import Lease
 from dockyard.fleet.machine import Machine, resident
@@ -318,7 +318,6 @@ class Fleet:
             return
         tail = "\n".join(ended.log_tail[-5:])
         why = f"the worker of {replica.files.reference} crashed: {ended.reason}" + (f"\n{tail}" if tail else "")
-        replica.gate.fail(WorkerCrashed(why, hint="try again: it is restarted", retry_after=1.0))
         now = time.monotonic()
         self._forget(replica, held)
         replica.restarts += 1

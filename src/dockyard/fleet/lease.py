@@ -1,16 +1,12 @@
-"""The right to use a loaded model: a lease, its place among the requests that decode together, and its answer."""
+"""The right to use a loaded model, and the answer it gives."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dockyard.engines import ChunkStream
 from dockyard.errors import DockyardError, WorkerCrashed
-from dockyard.fleet.runner import Runner
 from dockyard.types import Chunk, LoadedModel, Request
 
 if TYPE_CHECKING:
@@ -18,112 +14,50 @@ if TYPE_CHECKING:
     from dockyard.fleet.schedule import Resident
 
 
-class Gate:
-    """Lets ``capacity`` requests into an engine at once, the others in the order they came."""
+class Traffic:
+    """The requests open on one loaded model; those beyond its ``parallel`` queue in the worker, in order."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = max(1, capacity)
+    __slots__ = ("open", "progressed")
+
+    def __init__(self) -> None:
         self.open = 0
         self.progressed = False
         """An answer got under way since the model was loaded."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def queued(self) -> int:
-        return len(self._waiting)
-
-    def enter(self) -> bool:
-        """Take a place if one is free."""
-        if self.open >= self.capacity:
-            return False
-        self.open += 1
-        return True
-
-    async def wait(self) -> None:
-        """Take a place as soon as one is free. Raises what ``fail`` was given if the model is lost before."""
-        if self.enter():
-            return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self.leave()
-            else:
-                with contextlib.suppress(ValueError):
-                    self._waiting.remove(place)
-            raise
-
-    def leave(self) -> None:
-        self.open -= 1
-        while self._waiting and self.open < self.capacity:
-            place = self._waiting.popleft()
-            if not place.done():
-                self.open += 1
-                place.set_result(None)
-
-    def fail(self, error: DockyardError) -> None:
-        """The model is lost: nobody who waits will get in."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_exception(error)
 
 
 class LeasedStream:
-    """A request's answer. It waits for a place in the engine first, if need be, and gives it back at the end."""
+    """A request's answer, counted while it is open."""
 
-    def __init__(self, gate: Gate, runner: Runner, request: Request, entered: bool) -> None:
-        self._gate = gate
-        self._runner = runner
-        self._request = request
-        self._entered = entered
-        self._inner: ChunkStream | None = runner.generate(request) if entered else None
+    __slots__ = ("_inner", "_traffic", "ended")
+
+    def __init__(self, inner: ChunkStream, traffic: Traffic) -> None:
+        self._inner = inner
+        self._traffic = traffic
         self.ended = False
+        traffic.open += 1
 
     def __aiter__(self) -> LeasedStream:
         return self
 
     async def __anext__(self) -> list[Chunk]:
-        inner = self._inner
-        if inner is None:
-            inner = await self._begin()
         try:
-            chunks = await inner.__anext__()
+            chunks = await self._inner.__anext__()
         except (StopAsyncIteration, DockyardError):
             self._end()
             raise
-        self._gate.progressed = True
+        self._traffic.progressed = True
         return chunks
 
     async def aclose(self) -> None:
         """Cancel, if it has not ended. Idempotent."""
-        if self.ended:
-            return
-        try:
-            if self._inner is not None:
-                await self._inner.aclose()
-        finally:
+        if not self.ended:
             self._end()
-
-    async def _begin(self) -> ChunkStream:
-        if self.ended:
-            raise StopAsyncIteration
-        await self._gate.wait()
-        self._entered = True
-        try:
-            self._inner = self._runner.generate(self._request)
-        except BaseException:
-            self._end()
-            raise
-        return self._inner
+            await self._inner.aclose()
 
     def _end(self) -> None:
         if not self.ended:
             self.ended = True
-            if self._entered:
-                self._gate.leave()
+            self._traffic.open -= 1
 
 
 class Lease:
@@ -132,7 +66,7 @@ class Lease:
     ``generate`` may be called again after an answer has ended. Closing an answer's stream cancels it.
     """
 
-    __slots__ = ("_gate", "_on_release", "_stream", "begun", "released", "replica", "resident", "runner")
+    __slots__ = ("_on_release", "_stream", "_traffic", "begun", "released", "replica", "resident", "runner")
 
     def __init__(self, replica: Replica, resident: Resident, begun: float, on_release: Callable[[Lease], None]) -> None:
         self.replica = replica
@@ -140,7 +74,7 @@ class Lease:
         self.runner = replica.runner
         self.begun = begun
         self.released = False
-        self._gate = replica.gate
+        self._traffic = replica.traffic
         self._on_release = on_release
         self._stream: LeasedStream | None = None
 
@@ -158,13 +92,7 @@ class Lease:
                 hint="try again: it is restarted",
                 retry_after=1.0,
             )
-        entered = self._gate.enter()
-        try:
-            self._stream = LeasedStream(self._gate, self.runner, request, entered)
-        except BaseException:
-            if entered:
-                self._gate.leave()
-            raise
+        self._stream = LeasedStream(self.runner.generate(request), self._traffic)
         return self._stream
 
     def release(self) -> None:

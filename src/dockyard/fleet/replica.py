@@ -7,14 +7,12 @@ import time
 from pathlib import Path
 
 from dockyard.engines import LoadPlan
-from dockyard.fleet.lease import Gate
+from dockyard.fleet.lease import Traffic
 from dockyard.fleet.prepare import Prepared
 from dockyard.fleet.restarts import RestartPolicy, Restarts
 from dockyard.fleet.runner import Runner, Started
 from dockyard.fleet.schedule import Resident, Schedule
 from dockyard.types import LoadedModel
-
-UNGATED = 1 << 30
 
 
 class Replica:
@@ -28,7 +26,7 @@ class Replica:
         self.health = Restarts(policy)
         self.restarts = 0
         self.names: set[str] = set()
-        self.gate = Gate(1)
+        self.traffic = Traffic()
         self.runner: Runner | None = None
         self.resident: Resident | None = None
         self.task: asyncio.Task[None] | None = None
@@ -60,18 +58,17 @@ class Replica:
     def begin(self, resident: Resident, runner: Runner) -> None:
         self.resident = resident
         self.runner = runner
-        self.gate = Gate(1)
+        self.traffic = Traffic()
         self.unloaded.clear()
 
     def ready(self, started: Started) -> None:
         self._started = started
         self._loaded_at = time.time()
-        # An inline engine does no work of its own, so nothing is gained by making its requests queue here.
-        self.gate = Gate(started.plan.parallel if self.runner is not None and self.runner.pid is not None else UNGATED)
 
     def lost(self) -> None:
-        if self.gate.progressed:
+        if self.traffic.progressed:
             self.health.progressed()
+        self.traffic = Traffic()
         self.resident = None
         self.runner = None
         self._started = None
@@ -115,8 +112,8 @@ class Replica:
             parallel=plan.parallel,
             predicted=plan.predicted,
             measured=self._measured(),
-            active=self.gate.open if resident is not None else 0,
-            queued=tickets + (self.gate.queued if resident is not None else 0),
+            active=min(self.traffic.open, plan.parallel),
+            queued=tickets + max(0, self.traffic.open - plan.parallel),
             loaded_at=self._loaded_at,
             load_seconds=started.seconds if started is not None else None,
             last_used=since + resident.last_used if resident is not None else None,
