@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from dockyard.artifact import safety
 from dockyard.errors import UnsafeContent
 
 _SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill", ".cloudpickle"})
@@ -26,8 +27,7 @@ def is_pickle(path: Path) -> bool:
         head = file.read(_HEAD)
     if head.startswith(b"PK\x03\x04"):  # torch.save: a zip whose first entry is the pickle
         return b"data.pkl" in head
-    # protocol 2 and later: PROTO, version, then FRAME, a container, a global, or a string
-    return len(head) > 2 and head[0] == 0x80 and head[1] in range(2, 6) and head[2:3] in b"\x95}](c\x8aX\x8c"
+    return safety.is_pickle("weights.bin", head)
 
 
 def refuse_pickles(files: Sequence[Path]) -> None:

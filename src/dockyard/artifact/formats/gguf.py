@@ -11,6 +11,7 @@ from dockyard.artifact.formats._gguf_header import MAGIC, Header, read_header
 from dockyard.artifact.formats._gguf_types import FILE_TYPES, GUESSED
 from dockyard.artifact.formats._shape import attention_kind, integer, real, string
 from dockyard.artifact.formats._tensors import add_up
+from dockyard.artifact.media import role_of_path
 from dockyard.errors import ArtifactError, UnsupportedFormat
 from dockyard.types import Format, Json, ModelFacts
 
@@ -35,6 +36,7 @@ _NO_ROPE = {
 }
 _TOKENIZERS = {"gpt2": "BPE", "llama": "SentencePiece", "bert": "WordPiece", "t5": "Unigram", "rwkv": "RWKV"}
 _POOLING_RANK = 4
+MAX_LISTED = 50
 
 
 class Gguf:
@@ -43,10 +45,9 @@ class Gguf:
     name: Format = "gguf"
 
     def weights(self, files: Sequence[Path]) -> list[Path]:
-        """The model's file or shards; a lone projector or shard is completed with the shards beside it."""
+        """The model's file or shards, not what goes with it; a projector or an adapter only where it is alone."""
         found = [path for path in files if _is_gguf(path)]
-        models = [path for path in found if not is_projector(path)] or found
-        return models if len(models) < 2 else sorted(models)
+        return sorted(path for path in found if role_of_path(path.name) not in ("projector", "adapter")) or found
 
     def read(self, weights: Sequence[Path], files: Sequence[Path]) -> ModelFacts:
         headers = [read_header(path) for path in complete(weights)]
@@ -64,7 +65,10 @@ class Gguf:
         capabilities = list(facts.capabilities)
         if changes.get("chat_template") and "complete" in capabilities and "chat" not in capabilities:
             capabilities.insert(0, "chat")
-        if any(_is_gguf(path) and is_projector(path) for path in files) and "vision" not in capabilities:
+        if (
+            any(_is_gguf(path) and role_of_path(path.name) == "projector" for path in files)
+            and "vision" not in capabilities
+        ):
             capabilities.append("vision")
         return _replace(facts, capabilities=tuple(capabilities), **changes)
 
@@ -72,9 +76,14 @@ class Gguf:
 PLUGIN = Gguf()
 
 
-def is_projector(path: Path) -> bool:
-    """Whether a GGUF file is the image or audio projector of a model, by the name every tool gives these."""
-    return "mmproj" in path.name.lower()
+def metadata(path: Path) -> dict[str, str]:
+    """The header's pairs as text, without long arrays: what Docker's model config lists."""
+    found = {}
+    for key, value in sorted(read_header(path).values.items()):
+        items = value if isinstance(value, list) else [value]
+        if len(items) <= MAX_LISTED and None not in items:
+            found[key] = ", ".join(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
+    return found
 
 
 def complete(weights: Sequence[Path]) -> list[Path]:

@@ -1,0 +1,175 @@
+"""Operations on artifacts: ``run(job) -> entry``, each named by what it depends on, so that nothing is made twice.
+
+    inputs (artifacts, files)  ─┐
+    params                      ├─ key ─→ an artifact with this key is in the store: reuse it
+    operation, version         ─┘         else run, and the new artifact carries the key and its lineage
+
+Each file here is one operation and binds ``PLUGIN``. Its ``Params`` struct is the whole interface: the fields are the
+command line's flags, their ``Meta`` descriptions the documentation, their values part of the key; unknown ones are
+errors. Bump ``version`` when the same inputs would give another result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from dockyard.artifact.digest import of_bytes
+from dockyard.artifact.packing import entry as entry_of
+from dockyard.artifact.store import Entry, Store
+from dockyard.artifact.writers import Lineage, Parent
+from dockyard.errors import InvalidRequest
+from dockyard.types import Json, OnProgress, Reference
+
+KEY = "io.dockyard.key"
+"""Annotation of a manifest that an operation made: the key of what it depends on."""
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of each operation's parameters."""
+
+
+P_contra = TypeVar("P_contra", bound=Params, contravariant=True)
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operation starts from: artifacts in roles, and files as blobs of the store (path inside → digest)."""
+
+    artifacts: tuple[Parent, ...] = ()
+    files: dict[str, str] = {}
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of an operation. ``annotations`` and ``lineage`` belong on the artifact that it makes."""
+
+    store: Store
+    inputs: Inputs
+    annotations: dict[str, str]
+    lineage: Lineage
+    reference: Reference | None = None
+    on_progress: OnProgress | None = None
+
+
+class Operation(Protocol[P_contra]):
+    """One verb. ``run`` puts its result into the job's store, with the job's annotations and lineage."""
+
+    name: str
+    version: str
+    params: type[Any]
+
+    def run(self, job: Job, params: P_contra) -> Entry:
+        """Make the artifact. Raises DockyardError; the store is then as before, but for blobs that gc takes."""
+        ...
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it. ``reused`` says that an artifact with the same key was in the store already."""
+
+    entry: Entry
+    key: str
+    reused: bool = False
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a ``Params`` struct as documentation and command lines need it."""
+
+    name: str
+    kind: str
+    default: Json
+    help: str
+
+
+def execute(
+    store: Store,
+    operation: Operation[Any],
+    inputs: Inputs,
+    params: Params,
+    *,
+    reference: Reference | None = None,
+    on_progress: OnProgress | None = None,
+) -> Done:
+    """Run the operation, or find what it made before from the same inputs; name the result ``reference`` either way."""
+    key = key_of(operation, inputs, params)
+    digest = find(store, key)
+    if digest is not None:
+        if reference is not None:
+            store.tag(reference, digest)
+        return Done(entry=entry_of(store, reference, digest), key=key, reused=True)
+    job = Job(
+        store=store,
+        inputs=inputs,
+        annotations={KEY: key},
+        lineage=Lineage(
+            parents=inputs.artifacts, operation=operation.name, version=operation.version, params=given(params)
+        ),
+        reference=reference,
+        on_progress=on_progress,
+    )
+    return Done(entry=operation.run(job, params), key=key)
+
+
+def key_of(operation: Operation[Any], inputs: Inputs, params: Params) -> str:
+    """The digest of all that the result depends on; names and the order of inputs in equal roles don't matter."""
+    parts = {
+        "operation": operation.name,
+        "version": operation.version,
+        "params": given(params),
+        "artifacts": sorted([parent.role, parent.digest] for parent in inputs.artifacts),
+        "files": sorted(map(list, inputs.files.items())),
+    }
+    return of_bytes(msgspec.json.encode(parts, order="deterministic"))
+
+
+def find(store: Store, key: str) -> str | None:
+    """The digest of the artifact that carries this key, if the store has one."""
+    for entry in store.entries(everything=True):
+        if store.parsed(entry.descriptor.digest).annotations.get(KEY) == key:
+            return entry.descriptor.digest
+    return None
+
+
+def given(params: Params) -> dict[str, Json]:
+    """The parameters that differ from their defaults, as JSON: a new field with a default changes no key."""
+    empty = {option.name: option.default for option in options(type(params))}
+    return {name: value for name, value in msgspec.to_builtins(params).items() if value != empty[name]}
+
+
+def options(kind: type[Params]) -> list[Option]:
+    """Every field of a ``Params`` struct, in its order."""
+    found = []
+    for field in msgspec.structs.fields(kind):
+        info = msgspec.inspect.type_info(field.type)
+        extra = info.extra_json_schema or {} if isinstance(info, msgspec.inspect.Metadata) else {}
+        default = None if field.default is msgspec.NODEFAULT else msgspec.to_builtins(field.default)
+        found.append(
+            Option(name=field.name, kind=_kind(field.type), default=default, help=extra.get("description", ""))
+        )
+    return found
+
+
+def read_params(kind: type[Params], values: Mapping[str, Json]) -> Any:
+    """A ``Params`` struct from a mapping of JSON values; those that are None were not given.
+
+    Raises InvalidRequest that names the field for an unknown one and for a value of the wrong type.
+    """
+    try:
+        return msgspec.convert({name: value for name, value in values.items() if value is not None}, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error), param=str(error).partition("`$.")[2].strip("`") or None) from error
+
+
+def _kind(annotation: Any) -> str:
+    """A field's type in words: "integer", or the words that it may be."""
+    info = msgspec.inspect.type_info(annotation)
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    words = []
+    for each in kinds:
+        if isinstance(each, msgspec.inspect.LiteralType):
+            words += [str(value) for value in each.values]
+        elif not isinstance(each, msgspec.inspect.NoneType):
+            words.append(type(each).__name__.removesuffix("Type").lower().replace("int", "integer"))
+    return " | ".join(words)
