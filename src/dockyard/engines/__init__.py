@@ -22,8 +22,8 @@ from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Chunk, Format, Json, Kind, LoadOptions, Memory, ModelFacts, ModelFiles, Request
 
-Emit = Callable[[Chunk], bool]
-"""Takes a chunk on its way to the caller; True says: stop generating this request now."""
+Emit = Callable[[Chunk | None], bool]
+"""Takes a chunk on its way to the caller; True says: stop generating this request now. None only asks."""
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -163,10 +163,9 @@ class Jobs:
     def _emit(self, job: Job) -> Emit:
         stream, put = job.stream, self._outbox.chunk
 
-        def emit(chunk: Chunk) -> bool:
-            if job.cancelled:
-                return True
-            put(stream, chunk)
+        def emit(chunk: Chunk | None) -> bool:
+            if chunk is not None and not job.cancelled:
+                put(stream, chunk)
             return job.cancelled
 
         return emit

@@ -1,0 +1,74 @@
+"""A request as llama.cpp's server wants it: our sampling by its names, and only what the allow-list lets through."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dockyard.errors import InvalidRequest, UnsupportedParameter
+from dockyard.types import Json, Request
+
+ACCEPTS = frozenset(
+    {
+        "add_generation_prompt", "cache_prompt", "chat_template_kwargs", "continue_final_message",
+        "dry_allowed_length", "dry_base", "dry_multiplier", "dry_penalty_last_n", "dry_sequence_breakers",
+        "dynatemp_exponent", "dynatemp_range", "grammar", "json_schema", "mirostat", "mirostat_eta", "mirostat_tau",
+        "parallel_tool_calls", "reasoning_effort", "reasoning_format", "repeat_last_n", "response_format", "samplers",
+        "thinking_budget_tokens", "tool_choice", "tools", "top_n_sigma", "typical_p", "xtc_probability",
+        "xtc_threshold",
+    }
+)  # fmt: skip
+"""Fields of ``Request.extra`` that reach llama.cpp. None of them touches files, slots or the machine."""
+
+_RENAMED = (
+    ("max_tokens", "max_tokens"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_k", "top_k"),
+    ("min_p", "min_p"),
+    ("seed", "seed"),
+    ("presence_penalty", "presence_penalty"),
+    ("frequency_penalty", "frequency_penalty"),
+    ("repetition_penalty", "repeat_penalty"),
+)
+
+
+def body(request: Request, parallel: int) -> bytes:
+    """The JSON body. Raises UnsupportedParameter and InvalidRequest naming the field."""
+    for name in request.extra:
+        if name not in ACCEPTS:
+            raise UnsupportedParameter(f"the llamacpp engine does not take {name!r}", param=name)
+    sampling = request.sampling
+    fields: dict[str, Json] = dict(request.extra)
+    for ours, theirs in _RENAMED:
+        value = getattr(sampling, ours)
+        if value is not None:
+            fields[theirs] = value
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
+    if sampling.ignore_eos:
+        fields["ignore_eos"] = True
+    if sampling.logit_bias:
+        fields["logit_bias"] = [_bias(token, bias) for token, bias in sampling.logit_bias.items()]
+    if sampling.logprobs is not None:
+        fields["n_probs"] = max(1, sampling.logprobs)
+    if sampling.n > parallel:
+        raise InvalidRequest(
+            f"n={sampling.n} is more than the {parallel} requests this model decodes together", param="n"
+        )
+    if sampling.n != 1:
+        fields["n"] = sampling.n
+    if request.messages is not None:
+        fields["messages"] = msgspec.to_builtins(request.messages)
+    elif not request.prompt:
+        raise InvalidRequest("the prompt is empty", param="prompt")
+    else:
+        fields["prompt"] = request.prompt
+    # Progress is only asked for so that a request can be cancelled between two batches of its prompt.
+    fields.update(stream=True, stream_options={"include_usage": True}, return_progress=True)
+    return msgspec.json.encode(fields)
+
+
+def _bias(token: str, bias: float) -> tuple[int, float]:
+    if not token.isdecimal():
+        raise InvalidRequest(f"logit_bias: {token!r} is not a token id", param="logit_bias")
+    return int(token), bias
