@@ -101,7 +101,7 @@ def _litellm(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     config.write_text(json.dumps({"model_list": [{"model_name": "echo", "litellm_params": mock}]}))
     command = [str(program), "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
     env = {"LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "PATH": f"{program.parent}:{os.environ['PATH']}"}
-    env["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    env |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
     url = f"http://127.0.0.1:{port}"
     with process(command, core=0, env=env) as child:
         wait_ready(f"{url}/health/liveliness", child)
