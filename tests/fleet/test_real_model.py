@@ -1,0 +1,71 @@
+"""The starter model in the fleet: what was predicted is what it takes, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dockyard.artifact.packing import pack_files
+from dockyard.artifact.store import Store
+from dockyard.errors import InsufficientMemory
+from dockyard.fleet import Fleet
+from dockyard.hardware import Hardware
+from dockyard.settings import Settings
+from dockyard.types import LoadOptions, Memory, Message, Request, Sampling
+
+pytestmark = [pytest.mark.anyio, pytest.mark.model]
+MIB = 1 << 20
+TOLERANCE = 0.20
+
+
+@pytest.fixture
+def store(tmp_path: Path, starter_gguf: Path) -> Store:
+    store = Store(tmp_path / "store")
+    pack_files(store, {starter_gguf.name: starter_gguf}, reference=store.named("smollm2"), link=True)
+    return store
+
+
+def greeting(number: int) -> Request:
+    words = (Message(role="user", content=f"Count from {number} to {number + 5}."),)
+    return Request(id=f"q{number}", messages=words, sampling=Sampling(max_tokens=16, temperature=0))
+
+
+async def test_predicted_and_measured_memory_agree(tmp_path: Path, store: Store) -> None:
+    fleet = Fleet(Settings(home=str(tmp_path), native_llama=False), store)
+    await fleet.start()
+    try:
+        for options in (LoadOptions(context=2048, parallel=1), LoadOptions(context=8192, parallel=4)):
+            await fleet.preload("smollm2", options)
+            lease = await fleet.lease("smollm2")
+            async for _ in lease.generate(greeting(1)):
+                pass
+            row = lease.model
+            lease.release()
+            assert (row.reference, row.engine, row.context) == ("smollm2", "llamacpp", options.context)
+            assert isinstance(row.predicted, Memory)
+            assert row.measured is not None
+            off = row.measured / row.predicted.total - 1
+            print(f"predicted {row.predicted.total // MIB} MiB, measured {row.measured // MIB} MiB, {off:+.1%}")
+            assert abs(off) <= TOLERANCE
+            assert fleet.schedule.ledger.charged >= row.measured * 0.98
+            assert row.load_seconds is not None
+    finally:
+        await fleet.close()
+
+
+async def test_half_a_gigabyte_holds_the_starter_but_not_a_long_context(tmp_path: Path, store: Store) -> None:
+    box = Hardware(cores=1, memory_total=512 * MIB, memory_available=380 * MIB)
+    fleet = Fleet(Settings(home=str(tmp_path), native_llama=False, memory_budget=380 * MIB), store, hardware=box)
+    await fleet.start()
+    try:
+        lease = await fleet.lease("smollm2")
+        text = "".join([c.text async for chunks in lease.generate(greeting(3)) for c in chunks])
+        assert text
+        assert lease.model.predicted.total <= 380 * MIB
+        assert (lease.model.measured or 0) <= 380 * MIB
+        lease.release()
+        with pytest.raises(InsufficientMemory, match=r"KV cache \d+ MiB.*may take 380 MiB"):
+            await fleet.preload("smollm2", LoadOptions(context=8192, parallel=16, flags={"kv_tokens": 40960}))
+    finally:
+        await fleet.close()
