@@ -171,5 +171,6 @@ def _kind(annotation: Any) -> str:
         if isinstance(each, msgspec.inspect.LiteralType):
             words += [str(value) for value in each.values]
         elif not isinstance(each, msgspec.inspect.NoneType):
-            words.append(type(each).__name__.removesuffix("Type").lower().replace("int", "integer"))
+            plain = type(each).__name__.removesuffix("Type").lower()
+            words.append({"int": "integer", "float": "number", "str": "text", "bool": "true | false"}.get(plain, plain))
     return " | ".join(words)
