@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PARTIAL_AGE = 7 * 86400.0
 """Seconds after which an interrupted download is taken to be given up."""
+SHORT_AGE = 60.0
+"""Seconds for which a file that is being written in one go, without a lock of its own, is left alone in any case."""
 
 
 class Freed(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,11 +65,13 @@ class Lease:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / uuid.uuid4().hex
-        self._lock = FileLock(str(self.path), thread_local=False)
+        self._fresh = folder / f".{self.path.name}"
+        self._lock = FileLock(str(self._fresh), thread_local=False)
 
     def __enter__(self) -> Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
+        self._fresh.replace(self.path)
         return self
 
     def __exit__(
@@ -78,21 +82,22 @@ class Lease:
 
 
 def live_since(store: Store) -> float:
-    """When the oldest lease that is still held began; infinity without one. Removes those that died."""
+    """When the oldest lease that is still held began; infinity without one. Removes those whose process died."""
     oldest = float("inf")
     for path in (store.root / "leases").iterdir():
         with contextlib.suppress(FileNotFoundError):
             began = path.stat().st_mtime
+            if path.name.startswith("."):
+                if time.time() - began > SHORT_AGE:
+                    path.unlink(missing_ok=True)
+                continue
             trial = FileLock(str(path))
             try:
                 trial.acquire(blocking=False)
             except Timeout:
                 oldest = min(oldest, began)
                 continue
-            if time.time() - began > 5.0:
-                path.unlink(missing_ok=True)
-            else:
-                oldest = min(oldest, began)
+            path.unlink(missing_ok=True)
             trial.release()
     return oldest
 
@@ -146,24 +151,33 @@ def _sweep_runs(store: Store, alive: set[str]) -> tuple[int, int]:
 
 
 def _sweep_incoming(store: Store, grace: float, before: float) -> tuple[int, int]:
-    age = PARTIAL_AGE if grace else 0.0
-    latest = min(time.time() - age, before)
+    now = time.time()
     count = size = 0
     for path in list(store.incoming.iterdir()):
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
-            if found.st_mtime >= latest or path.name.endswith(".lock"):
+            age = PARTIAL_AGE if grace else (0.0 if ".partial" in path.name else SHORT_AGE)
+            if found.st_mtime >= min(now - age, before) or path.name.endswith(".lock"):
                 continue
-            owner = path.name.split(".partial")[0] + ".partial"
-            lock = FileLock(str(store.incoming / f"{owner}.lock"))
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
+            if not _unlocked(store, path):
                 continue
             path.unlink(missing_ok=True)
-            lock.release()
             count, size = count + 1, size + found.st_blocks * 512
     return count, size
+
+
+def _unlocked(store: Store, path: Path) -> bool:
+    """Whether no one writes to a file of ``incoming`` just now. Only partial blobs have locks of their own."""
+    stem, partial, _ = path.name.partition(".partial")
+    if not partial:
+        return True
+    lock = FileLock(str(store.incoming / f"{stem}.partial.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    lock.release()
+    return True
 
 
 def usage_of(store: Store) -> Usage:

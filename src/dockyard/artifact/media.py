@@ -169,7 +169,9 @@ def cncf_layer(what: Role) -> str:
 
 def docker_layer(what: Role, path: str) -> str:
     """The media type of a Docker layer."""
-    name = path.lower()
+    name, by_path = path.lower(), role_of_path(path)
+    if by_path in ("template", "licence", "projector", "adapter"):
+        what = by_path
     if what == "projector":
         return DOCKER_MMPROJ
     if what == "adapter" and name.endswith(".gguf"):

@@ -62,6 +62,10 @@ def parse(text: str, *, registry: str = DEFAULT_REGISTRY, namespace: str = DEFAU
         check_tag(tag, given)
     host, path = _split_registry(name)
     if host is None:
+        if _HEX64.fullmatch(path):
+            raise InvalidReference(
+                f"{given!r} is 64 hex digits, which is an id", hint=f"to name content write sha256:{path}"
+            )
         host, path = registry, path if "/" in path or not namespace else f"{namespace}/{path}"
     elif host == DEFAULT_REGISTRY and "/" not in path and namespace:
         path = f"{namespace}/{path}"
@@ -155,10 +159,6 @@ def check_repository(path: str, given: str = "") -> str:
                 f"{part!r}{where} is not a part of a repository's name",
                 hint="lower-case letters and digits, joined by `.`, `_`, `__` or `-`",
             )
-    if _HEX64.fullmatch(path):
-        raise InvalidReference(
-            f"the repository{where} is 64 hex digits, which is an id", hint=f"to name content write sha256:{path}"
-        )
     return path
 
 

@@ -132,7 +132,9 @@ def docker_v2(pack: Pack) -> tuple[bytes, bytes]:
 def _docker(pack: Pack, config_type: str) -> tuple[bytes, bytes]:
     spec = pack.spec
     layers = _layers(pack.contents, lambda each: media.docker_layer(each.role, each.path))
-    weights = sum(each.size for each in pack.contents if each.role == "weight")
+    weights = sum(
+        each.size for each in layers if media.role(each.media_type, each.annotations[media.FILEPATH]) == "weight"
+    )
     model: dict[str, Any] = {
         "format": spec.format,
         "quantization": spec.quantization,
