@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
+from typing import Any
 
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_304_NOT_MODIFIED
-
-from dockyard.errors import NotFound
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -28,36 +27,35 @@ HEADERS = {
     "cache-control": "no-cache",
 }
 KINDS = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
 }
 
 
 def handlers() -> list[HTTPRouteHandler]:
     """Routes of the page and its files, for ``create_app(extra=…)``."""
     files = {
-        each.name: each.read_bytes()
+        "/" if each.name == "index.html" else f"/console/{each.name}": (
+            each.read_bytes(),
+            KINDS[each.name.split(".")[1]],
+        )
         for each in resources.files("dockyard.console").joinpath("page").iterdir()
         if each.is_file()
     }
 
-    def answer(name: str, seen: str | None) -> Response[bytes]:
-        if name not in files:
-            raise NotFound(f"the console has no file {name!r}")
-        tag = f'"{hashlib.sha256(files[name]).hexdigest()[:16]}"'
+    @get(sorted(files), include_in_schema=False, sync_to_thread=False)
+    def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+        content, kind = files[request.scope["path"]]
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
         headers = {**HEADERS, "etag": tag}
-        if seen == tag:
+        if request.headers.get("if-none-match") == tag:
             return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
-        return Response(files[name], headers=headers, media_type=KINDS["." + name.rpartition(".")[2]])
+        return Response(content, headers=headers, media_type=kind)
 
-    @get("/", include_in_schema=False, sync_to_thread=False)
-    def page(request: Request[object, object, object]) -> Response[bytes]:  # type: ignore[type-var]
-        return answer("index.html", request.headers.get("if-none-match"))
+    return [page]
 
-    @get("/console/{name:str}", include_in_schema=False, sync_to_thread=False)
-    def file(request: Request[object, object, object], name: str) -> Response[bytes]:  # type: ignore[type-var]
-        return answer(name, request.headers.get("if-none-match"))
 
-    return [page, file]
+def _path(name: str) -> str:
+    return "/" if name == "index.html" else f"/console/{name}"

@@ -5,17 +5,19 @@ import * as conversation from "./chat.js";
 import { $, bytes, make, meter, parameters, span, toast } from "./dom.js";
 
 const EVERY = 2000;
-const state = { status: null, loaded: [], stored: [], drawn: {}, denied: false };
+const state = { status: null, loaded: [], stored: [], names: [], drawn: {}, denied: false };
+const ids = (answer) => answer.data.map((model) => model.id);
 const list = (answer) => (Array.isArray(answer) ? answer : answer?.models ?? []);
 
 async function refresh() {
   try {
-    const [status, loaded, stored] = await Promise.all([
+    const [status, loaded, stored, names] = await Promise.all([
       get("/api/dockyard/status"),
       get("/api/dockyard/ps"),
       get("/api/dockyard/models"),
+      get("/v1/models"),
     ]);
-    Object.assign(state, { status, loaded: list(loaded), stored: list(stored), denied: false });
+    Object.assign(state, { status, loaded: list(loaded), stored: list(stored), names: ids(names), denied: false });
     health("up", `running${status.version ? ` · ${status.version}` : ""}`);
     draw();
   } catch (error) {
@@ -28,9 +30,8 @@ async function refresh() {
 async function denied(error) {
   health("up", error.status === 401 ? "an API key is needed" : "this key may chat, not manage");
   if (error.status === 403) {
-    const models = await get("/v1/models").catch(() => ({ data: [] }));
-    state.stored = models.data.map((model) => ({ reference: model.id }));
-    state.loaded = [];
+    state.names = await get("/v1/models").then(ids, () => []);
+    state.stored = state.loaded = [];
     draw();
   } else if (!state.denied) {
     state.denied = true;
@@ -47,7 +48,7 @@ function draw() {
   once("machine", state.status, drawMachine);
   once("loaded", [state.loaded, Math.floor(Date.now() / 10000)], drawLoaded);
   once("store", [state.stored, state.loaded.map((model) => [model.digest, model.state])], drawStore);
-  once("select", [state.stored, state.loaded.map((model) => model.reference)], drawSelect);
+once("select", state.names, drawSelect);
 }
 
 // Draws only what changed, so that a reader's place, focus and selection survive.
@@ -81,9 +82,10 @@ function loadedCard(model) {
   const most = Math.max(predicted, model.measured ?? 0, 1);
   const bars = make(
     "div.bars", {},
-    "predicted", withClass(meter(`${model.reference} predicted memory`, [weights / most, cache / most, workspace / most],
-      `weights ${bytes(weights)}, KV cache ${bytes(cache)}, workspace ${bytes(workspace)}`), "predicted"), bytes(predicted),
-    "measured", meter(`${model.reference} measured memory`, [(model.measured ?? 0) / most]), bytes(model.measured),
+    make("span", {}, "predicted"), withClass(meter(`${model.reference} predicted memory`, [weights / most, cache / most, workspace / most],
+      `weights ${bytes(weights)}, KV cache ${bytes(cache)}, workspace ${bytes(workspace)}`), "predicted"), make("span", {}, bytes(predicted)),
+    make("span", {}, "measured"), meter(`${model.reference} measured memory`, [(model.measured ?? 0) / most]),
+    make("span", {}, bytes(model.measured)),
   );
   const told = [`${model.engine}`, `${model.active ?? 0} of ${model.parallel} requests`, `${model.context} tokens each`];
   if (model.queued) told.push(`${model.queued} waiting`);
@@ -104,23 +106,59 @@ function withClass(element, name) {
   return element;
 }
 
+// What an artifact's config says of its model, read as any registry client reads it: manifest, then config.
+const known = new Map();
+async function learn(entry) {
+  const digest = entry.digest ?? entry.id;
+  if (!digest || known.has(digest) || !entry.reference) return;
+  known.set(digest, {});
+  const repository = entry.reference.replace(/@.*$/, "").replace(/:[^/:]*$/, "").replace(/^docker\.io\//, "");
+  try {
+    const manifest = await get(`/v2/${repository}/manifests/${digest}`);
+    const config = await get(`/v2/${repository}/blobs/${manifest.config.digest}`);
+    known.set(digest, facts(manifest, config));
+    state.drawn.store = null;
+    draw();
+  } catch {
+    // Not a model, or of a registry that the hub does not show: the card does without.
+  }
+}
+
+// ModelPack says paramSize, Docker's format says parameters; both put the licence and the files where they like.
+function facts(manifest, config) {
+  const said = config.config ?? {};
+  return {
+    format: said.format,
+    architecture: said.architecture,
+    parameters: said.paramSize ?? said.parameters,
+    quantization: said.quantization,
+    context: said.context_size,
+    licence: config.descriptor?.licenses?.join(", "),
+    author: config.descriptor?.authors?.join(", "),
+    family: config.descriptor?.family,
+    files: manifest.layers.map((layer) =>
+      `${layer.annotations?.["org.cncf.model.filepath"] ?? layer.mediaType} (${bytes(layer.size)})`),
+  };
+}
+
 function drawStore() {
+  state.stored.forEach(learn);
   $("store-count").textContent = state.stored.length || "";
   const cards = state.stored.map(storeCard);
   $("store").replaceChildren(...(cards.length ? cards : [make("p.soft", {}, "The store is empty. Pull ", make("code", {}, "smollm2"), " to begin.")]));
 }
 
 function storeCard(entry) {
-  const facts = entry.facts ?? entry.config ?? {};
-  const name = entry.name ?? entry.reference ?? entry.tags?.[0] ?? entry.id;
-  const shown = [facts.format, facts.architecture, parameters(facts.parameters), facts.quantization,
-    facts.context ? `${facts.context} tokens` : null, facts.licence].filter(Boolean);
-  const more = [["digest", entry.digest ?? entry.id], ["layers", facts.layers], ["width", facts.embedding],
-    ["heads", facts.heads && facts.kv_heads ? `${facts.heads} (${facts.kv_heads} for keys and values)` : facts.heads],
-    ["attention", facts.attention], ["positions", facts.positional], ["feed-forward", facts.feed_forward],
-    ["vocabulary", facts.vocabulary], ["weights", facts.weight_bytes ? bytes(facts.weight_bytes) : null],
-    ["named", entry.reference], ["pinned", entry.pinned ? "yes" : null]].filter(([, value]) => value);
-  const isLoaded = state.loaded.some((model) => model.digest && model.digest === (entry.digest ?? entry.id));
+  const digest = entry.digest ?? entry.id;
+  const about = known.get(digest) ?? {};
+  const name = entry.name ?? entry.reference ?? digest;
+  const size = typeof about.parameters === "string" ? `${about.parameters} parameters` : parameters(about.parameters);
+  const shown = [about.architecture, size, about.quantization, about.format, about.licence].filter(Boolean);
+  const more = [["full name", entry.reference], ["digest", digest], ["family", about.family], ["author", about.author],
+    ["context", about.context ? `${about.context} tokens advised` : null], ["files", about.files?.join(", ")],
+    ["since", entry.created ? new Date(entry.created * 1000).toLocaleString() : null],
+    ["pinned", entry.pinned ? "yes" : null]].filter(([, value]) => value);
+  const isLoaded = state.loaded.some((model) => model.digest && model.digest === digest);
   return make(
     "article.card", { "aria-label": name },
     make("div.row", {}, make("h3", {}, short(name)), make("span.soft", {}, entry.size ? bytes(entry.size) : "")),
@@ -134,8 +172,7 @@ function storeCard(entry) {
 }
 
 function drawSelect() {
-  const names = [...new Set([...state.stored.map((entry) => entry.name ?? entry.reference ?? entry.tags?.[0]),
-    ...state.loaded.map((model) => model.reference)].filter(Boolean).map(short))];
+  const names = state.names;
   const chosen = $("model").value;
   $("model").replaceChildren(...names.map((name) => make("option", { value: name }, name)));
   if (names.includes(chosen)) $("model").value = chosen;
@@ -210,6 +247,7 @@ function askForKey(text) {
 }
 
 $("key-button").addEventListener("click", () => askForKey());
+$("key-cancel").addEventListener("click", () => $("key-dialog").close(""));
 $("key-dialog").addEventListener("close", () => {
   if ($("key-dialog").returnValue !== "save") return;
   key.set($("key").value.trim());

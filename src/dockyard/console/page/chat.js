@@ -122,8 +122,11 @@ function bubble(role, text) {
 
 // Fenced code becomes a block of its own; everything else stays text.
 function blocks(text) {
-  return text.split(/^```[^\n]*\n?/m).map((part, at) => (at % 2 ? make("pre", { tabindex: 0 }, make("code", {}, part)) : part));
+  const parts = text.split(/^```[^\n]*\n?/m).map((part, at) => (at % 2 ? code(part) : part));
+  return parts.filter((part) => part);
 }
+
+const code = (text) => text.trim() && make("pre", { tabindex: 0, "aria-label": "code" }, make("code", {}, text));
 
 function busy(is) {
   $("send").hidden = is;
