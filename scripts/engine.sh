@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Docker engine of the suite's own, that touches nothing of the machine's: state in one folder, its own socket.
+# A Docker engine of the suite's own, that touches nothing of the machine's: images in one folder, its own socket.
 #
 #   engine.sh build FOLDER   an engine on the machine's network without bridge or firewall rules: builds reach packages
 #   engine.sh run FOLDER     an engine in a private network namespace with bridge, NAT and published ports; reach those
@@ -11,8 +11,8 @@ set -euo pipefail
 
 mode=$1
 folder=$2
-state=$folder/state
 name=dockyard-$(printf '%s' "$folder" | sha256sum | cut -c1-8)
+state=/run/$name # sockets are in there, and their paths must be short
 socket=unix://$state/sock
 
 down() {

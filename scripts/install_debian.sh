@@ -3,11 +3,14 @@
 # that need them skip with the reason. Nothing that is installed gets started.
 set -euo pipefail
 
+PATH=$PATH:/usr/sbin:/sbin
+
 # command : package
 wanted="
 chromium:chromium
 curl:curl
 debootstrap:debootstrap
+docker:docker.io
 docker-registry:docker-registry
 dockerd:docker.io
 git:git
@@ -20,9 +23,10 @@ skopeo:skopeo
 "
 missing=()
 for pair in $wanted; do
-  PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+ldconfig -p | grep -q 'libgomp\.so\.1' || missing+=(libgomp1)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 
 if [ ${#missing[@]} -eq 0 ]; then
@@ -41,5 +45,14 @@ if [ ! -e $policy ]; then
   trap 'rm -f $policy' EXIT
 fi
 log=$(mktemp)
-{ apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
+install() {
+  apt-get update
+  # Newer releases ship Docker's client apart from its engine.
+  if ! command -v docker && apt-cache show docker-cli; then missing+=(docker-cli); fi
+  apt-get install -y --no-install-recommends "${missing[@]}"
+}
+install >"$log" 2>&1 || {
+  tail -n 40 "$log" >&2
+  exit 1
+}
 rm -f "$log"

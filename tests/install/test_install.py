@@ -1,0 +1,54 @@
+"""What ``pip install .`` puts into an empty environment, as a user gets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+MOST_MEGABYTES = 350
+MOST_IMPORT_SECONDS = 0.1
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an environment with Dockyard and nothing else, at the versions that the lock names."""
+    folder = tmp_path_factory.mktemp("install") / "env"
+    venv.create(folder, with_pip=True)
+    pip = [str(folder / "bin" / "pip"), "--quiet", "--disable-pip-version-check", "install"]
+    command = [*pip, "--constraint", str(ROOT / "requirements-dev.lock"), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def output(*command: str) -> str:
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environ).stdout
+
+
+def test_install_is_small_and_has_no_torch(installed: Path) -> None:
+    megabytes = int(output("du", "-sm", str(installed)).split()[0])
+    print(f"\ninstall: {megabytes} MB")
+    assert megabytes < MOST_MEGABYTES
+    names = output(str(installed / "bin" / "pip"), "list", "--format", "freeze").lower()
+    for heavy in ("torch==", "numpy==", "transformers==", "nvidia", "triton=="):
+        assert heavy not in names
+
+
+def test_import_is_fast(installed: Path) -> None:
+    code = "import time; t = time.perf_counter(); import dockyard; print(time.perf_counter() - t)"
+    seconds = min(float(output(str(installed / "bin" / "python"), "-c", code)) for _ in range(5))
+    print(f"\nimport dockyard: {seconds * 1000:.0f} ms")
+    assert seconds < MOST_IMPORT_SECONDS
+
+
+def test_command_runs(installed: Path) -> None:
+    assert "0." in output(str(installed / "bin" / "dockyard"), "--version")
+    assert "serve" in output(str(installed / "bin" / "dockyard"), "--help")
