@@ -33,15 +33,16 @@ def package_into(
     return store.put_manifest(manifest, reference=parse(name) if name else None)
 
 
-def tiny_gguf(architecture: str = "llama", **extra: str) -> bytes:
-    """A GGUF file with text metadata and one tensor of four F32 numbers."""
+def tiny_gguf(architecture: str = "llama", **extra: str | int) -> bytes:
+    """A GGUF file with metadata and one tensor of four F32 numbers."""
 
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value.encode())) + value.encode()
 
-    values = {"general.architecture": architecture, **extra}
+    values: dict[str, str | int] = {"general.architecture": architecture, **extra}
     head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(values))
     for key, value in values.items():
-        head += text(key) + struct.pack("<I", 8) + text(value)
+        head += text(key)
+        head += struct.pack("<II", 4, value) if isinstance(value, int) else struct.pack("<I", 8) + text(value)
     head += text("token_embd.weight") + struct.pack("<IQIQ", 1, 4, 0, 0)
     return head + bytes(-len(head) % 32) + struct.pack("<4f", 1, 2, 3, 4)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import posixpath
 import tarfile
 import uuid
 from collections.abc import Iterable, Sequence
@@ -23,6 +22,7 @@ from dockyard.artifact.index import LAYOUT, Row, parse_rows, reference_of
 from dockyard.artifact.intake import check_present
 from dockyard.artifact.lookup import bare, reach
 from dockyard.artifact.partial import PartialBlob, full
+from dockyard.artifact.safety import contained
 from dockyard.artifact.unpack import opened, packing
 from dockyard.errors import (
     ArtifactError,
@@ -178,9 +178,9 @@ def _read_tar(store: Store, path: Path | BinaryIO, fresh: set[str], on_progress:
             file, packed = path, "tar"
         archive = stack.enter_context(opened(file, packed, _MOST))
         for member in archive:
-            name = posixpath.normpath(member.name)
             if member.isdir():
                 continue
+            name = contained(member.name, "the archive")
             digest = _digest_of(name)
             if digest is None and name not in ("index.json", "manifest.json", "oci-layout"):
                 continue

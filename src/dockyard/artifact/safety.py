@@ -25,9 +25,9 @@ def contained(path: str, where: str = "") -> str:
         raise UnsafeContent(f"{told} is {'empty' if not path else 'too long'}")
     if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) < 0xE000 for char in path):
         raise UnsafeContent(f"{told} has control characters")
-    if "\\" in path or _DRIVE.match(path) or path.startswith(("/", "~")):
-        raise UnsafeContent(f"{told} is not relative", hint="paths in an artifact are relative, with `/` between parts")
     parts = [part for part in path.split("/") if part not in ("", ".")]
+    if "\\" in path or path.startswith("/") or (parts and (parts[0].startswith("~") or _DRIVE.match(parts[0]))):
+        raise UnsafeContent(f"{told} is not relative", hint="paths in an artifact are relative, with `/` between parts")
     if ".." in parts:
         raise UnsafeContent(f"{told} leaves the artifact's folder")
     if not parts:
