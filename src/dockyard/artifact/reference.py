@@ -29,7 +29,7 @@ _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _IPV6 = re.compile(r"\[[0-9a-f:]+\]")
-_PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]*))?(?:[/#](.*))?")
+_PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9.{}_-]*)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]*))?(?:[/#](.*))?")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -118,7 +118,7 @@ def named(text: str, *, registry: str = DEFAULT_REGISTRY, namespace: str = DEFAU
         if not found:
             raise InvalidReference(f"{text!r} does not name a package", hint="write pypi:name or pypi:name==1.2")
         version = re.sub(r"[^A-Za-z0-9._-]", "_", found[2] or "latest")
-        project = re.sub(r"[-_.]+", "-", found[1]).strip("-").lower()
+        project = re.sub(r"[-_.{}]+", "-", found[1]).strip("-").lower()
         return Reference(registry=PACKAGE_REGISTRY, repository=project, tag=version)
     raise InvalidReference(
         f"{text!r} is a path, not the name of an artifact", hint="give it a name with `dockyard package PATH NAME`"

@@ -27,6 +27,12 @@ from dockyard.errors import Cancelled, DigestMismatch, DockyardError, NotFound, 
 
 INLINE = 4 << 20
 """Blobs up to this size are hashed by the worker that fetched them; a thread for each would cost more."""
+HOT = 16
+"""Blocks of a blob that may wait in memory for its hash thread; others are read back from the page cache."""
+RAMP = 0.1
+FAST = 400e6
+"""After RAMP seconds further connections open, unless the first alone brings FAST bytes a second: then the processor is
+the limit, and more connections only spread its caches."""
 _LEAST_READ = 64 << 10
 
 Open = Callable[[Mapping[str, str]], Response]
@@ -52,7 +58,7 @@ def download(
     Raises DigestMismatch, TruncatedContent, SourceError, SourceUnreachable, StoreFull, Cancelled, or whatever
     ``on_bytes`` raised. ``transport`` is of no use afterwards if this fails.
     """
-    distinct = {each.digest: each for each in wanted if not store.has(each.digest)}
+    distinct = {each.digest: each for each in wanted if not store.has(each.digest, each.size)}
     if distinct:
         _Download(store, transport, connections, on_bytes or (lambda *_: None)).run(
             [distinct[digest] for digest in sorted(distinct)]
@@ -71,6 +77,9 @@ class _Blob:
         self.whole = False
         self.stopped = False
         self._users = 0
+        self._hot: dict[int, memoryview] = {}
+        self._spare: list[memoryview] = []
+        self._hashed: int | None = None
         self._on_bytes = on_bytes
         self._changed = threading.Condition()
         side = partial.path.with_name(partial.path.name + ".map")
@@ -99,20 +108,30 @@ class _Blob:
         holes = missing(self.map.done, self.wanted.size, self.map.block)
         return list(pieces(holes, piece_size(self.wanted.size, connections)))
 
-    def write(self, data: bytes, at: int) -> None:
+    def write(self, block: memoryview, at: int) -> memoryview:
+        """Write a whole block, or the blob's last bytes; returns a block to use next."""
+        rest, place = block, at
         try:
-            view = memoryview(data)
-            while view:
-                count = os.pwrite(self.fd, view, at)
-                view, at = view[count:], at + count
+            while rest:
+                count = os.pwrite(self.fd, rest, place)
+                rest, place = rest[count:], place + count
         except OSError as error:
             raise full(error, self.partial.path) from error
-
-    def mark(self, start: int, end: int) -> None:
-        """The bytes from ``start``, a block's beginning, to ``end`` are written."""
         with self._changed:
-            self.map.written(start, end)
+            self.map.written(at, place)
             self._changed.notify_all()
+            while self._ahead(at) and not self.stopped:
+                self._changed.wait()
+            if self._hashed is None or not self._hashed <= at < self._hashed + HOT * BLOCK:
+                return block
+            self._hot[at] = block
+            return self._spare.pop() if self._spare else memoryview(bytearray(BLOCK))
+
+    def _ahead(self, at: int) -> bool:
+        """Whether the hash thread has a full store of blocks before this one, so that waiting costs nothing."""
+        if self._hashed is None or at < self._hashed + HOT * BLOCK:
+            return False
+        return self.map.frontier(self._hashed) > at
 
     def report(self, count: int) -> None:
         with self._changed:
@@ -146,20 +165,26 @@ class _Blob:
     def hash(self) -> None:
         """Hash behind the writers to the end; sets ``computed``, unless stopped."""
         state = digests.hasher(self.wanted.digest)
-        view = memoryview(bytearray(min(2 * BLOCK, max(1, self.wanted.size))))
+        own = memoryview(bytearray(min(BLOCK, self.wanted.size)))
         at = 0
         while at < self.wanted.size:
             with self._changed:
-                while (front := self.map.frontier(at)) <= at and not self.stopped:
+                self._hashed = at
+                self._changed.notify_all()
+                while self.map.frontier(at) <= at and not self.stopped:
                     self._changed.wait()
                 if self.stopped:
                     return
-            while at < front:
-                count = os.preadv(self.fd, [view[: min(len(view), front - at)]], at)
-                if not count:
-                    raise TruncatedContent(f"{self.partial.path} became shorter while it was read")
-                state.update(view[:count])
-                at += count
+                hot = self._hot.pop(at, None)
+            view = own[: min(BLOCK, self.wanted.size - at)] if hot is None else hot
+            count = os.preadv(self.fd, [view], at) if hot is None else len(view)
+            if count != len(view):
+                raise TruncatedContent(f"{self.partial.path} became shorter while it was read")
+            state.update(view)
+            at += count
+            if hot is not None and len(hot) == BLOCK:
+                with self._changed:
+                    self._spare.append(hot)
         self.computed = f"{self.wanted.digest.partition(':')[0]}:{state.hexdigest()}"
 
     def retire(self) -> None:
@@ -181,6 +206,7 @@ class _Download:
         self._store = store
         self._connections = max(1, connections)
         self._transport = transport
+        self._received = 0
         self._on_bytes = on_bytes
         self._jobs: queue.SimpleQueue[tuple[_Blob, int, int] | None] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[tuple[_Blob | None, BaseException | None]] = queue.SimpleQueue()
@@ -190,8 +216,8 @@ class _Download:
     def run(self, wanted: Sequence[Wanted]) -> None:
         waiting = deque(wanted)
         try:
-            for _ in range(min(self._connections, sum(1 + each.size // BLOCK for each in wanted))):
-                self._spawn(self._work)
+            for rank in range(min(self._connections, sum(1 + each.size // BLOCK for each in wanted))):
+                self._spawn(self._work if rank == 0 else self._join)
             while waiting or self._open:
                 while waiting and len(self._open) <= self._connections:
                     self._begin(waiting.popleft(), fresh=False)
@@ -249,6 +275,9 @@ class _Download:
         self._threads.append(thread)
         thread.start()
 
+    def _count(self, count: int) -> None:
+        self._received += count  # a guess for _join; a lost update does not matter
+
     def _hash(self, blob: _Blob) -> None:
         if not blob.enter():
             return
@@ -262,13 +291,19 @@ class _Download:
         if error is not None or blob.computed is not None:
             self._events.put((blob, error))
 
+    def _join(self) -> None:
+        """A further connection's worker; see RAMP."""
+        self._transport.sleep(RAMP)
+        if self._received < FAST * RAMP:
+            self._work()
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             blob, start, end = job
             if not blob.enter():
                 continue
             try:
-                _Piece(blob, start, end, self._transport).fetch()
+                _Piece(blob, start, end, self._transport, self._count).fetch()
                 if blob.inline:
                     blob.hash()
             except BaseException as error:  # noqa: BLE001 (the calling thread raises it)
@@ -283,9 +318,13 @@ class _Download:
 class _Piece:
     """One range of a blob, with its retries."""
 
-    def __init__(self, blob: _Blob, start: int, end: int, transport: Transport) -> None:
+    def __init__(
+        self, blob: _Blob, start: int, end: int, transport: Transport, received: Callable[[int], None]
+    ) -> None:
         self._blob = blob
-        self._at = self._marked = start
+        self._block = memoryview(bytearray(min(BLOCK, blob.wanted.size)))
+        self._received = received
+        self._at = start
         self._end = end
         self._mine = False
         self._transport = transport
@@ -339,26 +378,27 @@ class _Piece:
             raise kind(f"{where} has {length} bytes where the manifest says {size}")
         if not self._mine and (self._at, self._end) != (0, size) and not self._blob.claim_whole():
             return
-        self._mine, self._at, self._marked, self._end = True, 0, 0, size
+        self._mine, self._at, self._end = True, 0, size
         self._pump(reply, size)
-        if reply.read(1):
+        if reply.readinto(memoryview(bytearray(1))):
             raise DigestMismatch(f"{where} is longer than the {size} bytes that the manifest says")
 
     def _pump(self, reply: Response, end: int) -> None:
-        """Write what comes, up to byte ``end``; raises Interrupted where the body ends before."""
+        """Take what comes, up to byte ``end``, and write it block by block; raises Interrupted where it ends before."""
         blob, step = self._blob, _LEAST_READ
         while self._at < end and not blob.stopped:
-            data = reply.read(min(step, end - self._at))
-            if not data:
+            base = self._at // BLOCK * BLOCK
+            full_at = min(base + BLOCK, self._end)
+            want = min(step, min(full_at, end) - self._at)
+            count = reply.readinto(self._block[self._at - base : self._at - base + want])
+            if not count:
                 raise Interrupted(f"{blob.wanted.where} ended at byte {self._at} of {end}")
-            blob.write(data, self._at)
-            self._at += len(data)
-            edge = self._at if self._at == self._end else self._at // BLOCK * BLOCK
-            if edge > self._marked:
-                blob.mark(self._marked, edge)
-                self._marked = edge
-            step = min(BLOCK, step * 2) if len(data) == step else step
-            blob.report(len(data))
+            self._at += count
+            if self._at == full_at:
+                self._block = blob.write(self._block[: full_at - base], base)
+            step = min(BLOCK, step * 2) if count == want else step
+            self._received(count)
+            blob.report(count)
         self._transport.check()
 
 

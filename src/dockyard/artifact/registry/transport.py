@@ -6,6 +6,7 @@ is in flight, from any thread; requests then raise Cancelled.
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import random
 import ssl
@@ -75,21 +76,38 @@ class Response:
         except (HTTPError, OSError, ValueError) as error:
             raise Interrupted(f"{_place(self.url)}: connection broke: {_reason(error)}") from error
 
+    def readinto(self, view: memoryview) -> int:
+        """Fill as much of ``view`` as there is, straight from the connection; 0 at the end. Raises Interrupted.
+
+        Goes past urllib3's own ``readinto``, which copies: at a gigabyte a second that is a third of the cost.
+        """
+        source = getattr(self._raw, "_fp", None)
+        if not isinstance(source, http.client.HTTPResponse):
+            data = self.read(len(view))
+            view[: len(data)] = data
+            return len(data)
+        try:
+            count = 0 if source.closed else source.readinto(view)
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise Interrupted(f"{_place(self.url)}: connection broke: {_reason(error)}") from error
+        left = self._raw.length_remaining
+        if left is not None:
+            if not count and left:
+                raise Interrupted(f"{_place(self.url)}: the connection ended {left} bytes too early")
+            self._raw.length_remaining = left - count
+        return count
+
     def body(self, limit: int) -> bytes:
         """The whole body, and close. Raises SourceError when it is longer than ``limit``."""
+        parts, total = [], 0
         try:
-            data = b"".join(iter(lambda: self.read(1 << 16), b"")) if limit < 0 else self._bounded(limit)
+            while part := self.read(min(1 << 16, limit + 1 - total)):
+                parts.append(part)
+                total += len(part)
+                if total > limit:
+                    raise SourceError(f"{_place(self.url)} sent more than the {limit} bytes allowed here")
         finally:
             self.close()
-        return data
-
-    def _bounded(self, limit: int) -> bytes:
-        parts, total = [], 0
-        while part := self.read(min(1 << 16, limit + 1 - total)):
-            parts.append(part)
-            total += len(part)
-            if total > limit:
-                raise SourceError(f"{_place(self.url)} sent more than the {limit} bytes allowed here")
         return b"".join(parts)
 
     def drain(self) -> None:
