@@ -70,6 +70,7 @@ class WorkerProcess:
         self._alive = False
         self._expected = False
         self._hung = ""
+        self._log_start = 0
         self._ended = asyncio.Event()
         self._idle = asyncio.Event()
         self._exit: Exit | None = None
@@ -94,6 +95,9 @@ class WorkerProcess:
         try:
             async with asyncio.timeout(self._load_seconds):
                 ready = await self._ready
+        except LoadFailed as error:
+            await self._kill()
+            raise _explained(error, tail(self._log, start=self._log_start)) from None
         except TimeoutError:
             await self._kill()
             raise LoadFailed(
@@ -142,6 +146,7 @@ class WorkerProcess:
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         try:
+            self._log_start = self._log.stat().st_size if self._log.exists() else 0
             self._process = _popen(theirs, self._log)
         except OSError as error:
             ours.close()
@@ -225,7 +230,9 @@ class WorkerProcess:
             await asyncio.sleep(pause)
             pause = min(0.05, pause * 2)
         reason = self._hung or ("stopped" if self._expected else _reason(status))
-        self._exit = Exit(expected=self._expected, reason=reason, log_tail=tuple(tail(self._log)))
+        self._exit = Exit(
+            expected=self._expected, reason=reason, log_tail=tuple(tail(self._log, start=self._log_start))
+        )
         self._ended.set()
         error = Overloaded(f"{self._files.reference} was unloaded", retry_after=1.0) if self._expected else None
         if self._ready is not None and not self._ready.done():
@@ -326,12 +333,15 @@ class _Link(asyncio.Protocol):
         self._worker.lost()
 
 
-def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a log file, at most a few kilobytes; none if there is no file."""
+def tail(path: Path, lines: int = TAIL_LINES, *, start: int = 0) -> list[str]:
+    """The last lines of a log file, at most a few kilobytes of it; none if there is no file.
+
+    ``start`` is where this worker's own output begins; a file shorter than that was begun afresh since.
+    """
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 8192))
+            file.seek(max(start if start <= size else 0, size - 8192))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
@@ -364,6 +374,13 @@ def _reason(status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"killed by signal {-status}"
+
+
+def _explained(error: LoadFailed, log: list[str]) -> LoadFailed:
+    """Native code throws little and logs much: its first line about an error says what the trouble is."""
+    found = (line.partition(" E ")[2] for line in log if " E " in line)
+    first = next(found, None)
+    return LoadFailed(f"{error.message}: {first.strip()}", hint=error.hint) if first else error
 
 
 def _load_failure(reference: str, ended: Exit) -> LoadFailed:
