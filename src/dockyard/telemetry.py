@@ -10,27 +10,44 @@ import asyncio
 import logging
 import sys
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from itertools import accumulate
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
 from dockyard.types import Call, LoadedModel
 
 if TYPE_CHECKING:
-    from prometheus_client import Histogram
     from prometheus_client.core import Metric
 
 LATENCY_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TPOT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.5)
 ACCESS_FLUSH_SECONDS = 0.2
-VLLM = (
-    ("vllm:time_to_first_token_seconds", "ttft"),
-    ("vllm:time_per_output_token_seconds", "tpot"),
-    ("vllm:e2e_request_latency_seconds", "e2e"),
-)
+TIMED = {"ttft": "Time to first token.", "tpot": "Time per output token.", "e2e": "Arrival of a request to its end."}
+COUNTED = {
+    "prompt": "Tokens of prompts.",
+    "completion": "Generated tokens.",
+    "cached": "Tokens of prompts found in the KV cache.",
+}
+OWN = {
+    "ttft": "dockyard_time_to_first_token_seconds",
+    "tpot": "dockyard_time_per_output_token_seconds",
+    "e2e": "dockyard_request_seconds",
+    "prompt": "dockyard_prompt_tokens",
+    "completion": "dockyard_completion_tokens",
+    "cached": "dockyard_cached_prompt_tokens",
+}
+VLLM = {
+    "ttft": "vllm:time_to_first_token_seconds",
+    "tpot": "vllm:time_per_output_token_seconds",
+    "e2e": "vllm:e2e_request_latency_seconds",
+    "prompt": "vllm:prompt_tokens",
+    "completion": "vllm:generation_tokens",
+}
 PLAIN = "%(asctime)s %(levelname)s %(message)s"
 OTHER = "(other)"
 MOST_MODELS = 200
@@ -88,78 +105,78 @@ class AccessLog:
                 pass
 
 
-class _Series:
-    """One model's counters, looked up once."""
+class _Histogram:
+    """Bucket counts of one series. Belongs to the event loop, so it needs none of the library's locks."""
 
-    def __init__(self, metrics: Telemetry, model: str) -> None:
-        self.ttft = metrics.ttft.labels(model)
-        self.tpot = metrics.tpot.labels(model)
-        self.e2e = metrics.e2e.labels(model)
-        self.prompt = metrics.prompt_tokens.labels(model)
-        self.completion = metrics.completion_tokens.labels(model)
-        self.cached = metrics.cached_tokens.labels(model)
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts by upper bound, as the exposition format has them."""
+        names = [*(repr(bound) for bound in self.bounds), "+Inf"]
+        return list(zip(names, accumulate(map(float, self.counts)), strict=True))
+
+
+class _Series:
+    """What is counted for one model."""
+
+    __slots__ = ("cached", "completion", "e2e", "prompt", "tpot", "ttft")
+
+    def __init__(self) -> None:
+        self.ttft = _Histogram(LATENCY_BUCKETS)
+        self.tpot = _Histogram(TPOT_BUCKETS)
+        self.e2e = _Histogram(LATENCY_BUCKETS)
+        self.prompt = 0
+        self.completion = 0
+        self.cached = 0
 
 
 class Telemetry:
-    """A server's metrics in a registry of their own. ``snapshot`` is asked at each scrape."""
+    """A server's metrics in a registry of their own. ``snapshot`` is asked at each scrape; ``sinks`` see each call."""
 
     def __init__(self, snapshot: Callable[[], Snapshot] = Snapshot, *, access: AccessLog | None = None) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Histogram
+        from prometheus_client import CollectorRegistry
         from prometheus_client.platform_collector import PlatformCollector
         from prometheus_client.process_collector import ProcessCollector
 
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
+        registry.register(_Collector(self))
         self.snapshot = snapshot
         self.access = access
         self.sinks: list[Callable[[Call, str, float], None]] = []
-        label = ["model"]
-        self.requests = Counter(
-            "dockyard_requests", "Calls that ended, by how.", ["model", "dialect", "outcome"], registry=registry
-        )
-        self.ttft = Histogram(
-            "dockyard_time_to_first_token_seconds", "TTFT.", label, buckets=LATENCY_BUCKETS, registry=registry
-        )
-        self.tpot = Histogram(
-            "dockyard_time_per_output_token_seconds", "TPOT.", label, buckets=TPOT_BUCKETS, registry=registry
-        )
-        self.e2e = Histogram(
-            "dockyard_request_seconds", "Arrival to end.", label, buckets=LATENCY_BUCKETS, registry=registry
-        )
-        self.prompt_tokens = Counter("dockyard_prompt_tokens", "Tokens of prompts.", label, registry=registry)
-        self.completion_tokens = Counter("dockyard_completion_tokens", "Generated tokens.", label, registry=registry)
-        self.cached_tokens = Counter(
-            "dockyard_cached_prompt_tokens", "Tokens of prompts found in the KV cache.", label, registry=registry
-        )
-        self._series: dict[str, _Series] = {}
-        self._ends: dict[tuple[str, str, str], Any] = {}
-        registry.register(_Live(self))
+        self.series: dict[str, _Series] = {}
+        self.ends: dict[tuple[str, str, str], int] = {}
         self._span = _span_writer()
 
     def finished(self, call: Call, outcome: str, seconds: float) -> None:
         """Count a call that has ended. Its label is the resolved model: names that callers make up are not counted."""
         model = call.reference or (call.model if call.cache == "hit" else OTHER)
-        series = self._series.get(model)
+        series = self.series.get(model)
         if series is None:
-            if len(self._series) >= MOST_MODELS:
+            if len(self.series) >= MOST_MODELS:
                 model = OTHER
-            series = self._series.setdefault(model, _Series(self, model))
+            series = self.series.setdefault(model, _Series())
         end = (model, call.dialect, outcome)
-        counter = self._ends.get(end)
-        if counter is None:
-            counter = self._ends[end] = self.requests.labels(*end)
-        counter.inc()
-        usage = call.usage
+        self.ends[end] = self.ends.get(end, 0) + 1
         ttft = None
         if call.first_token is not None:
+            usage = call.usage
             ttft = call.first_token - call.received
             series.ttft.observe(ttft)
             series.e2e.observe(seconds)
-            series.prompt.inc(usage.prompt_tokens)
-            series.completion.inc(usage.completion_tokens)
-            if usage.cached_tokens:
-                series.cached.inc(usage.cached_tokens)
+            series.prompt += usage.prompt_tokens
+            series.completion += usage.completion_tokens
+            series.cached += usage.cached_tokens
             if usage.completion_tokens > 1:
                 series.tpot.observe((seconds - ttft) / (usage.completion_tokens - 1))
         if self.access is not None:
@@ -175,12 +192,9 @@ class Telemetry:
 
         return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
 
-    def histograms(self) -> dict[str, Histogram]:
-        return {"ttft": self.ttft, "tpot": self.tpot, "e2e": self.e2e}
 
-
-class _Live:
-    """Gauges read at scrape time, and the names that inference routers know from vLLM."""
+class _Collector:
+    """Makes the library's metrics of our counts when somebody scrapes, under our names and those of vLLM."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
@@ -192,6 +206,12 @@ class _Live:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         now = self._telemetry.snapshot()
+        ends = CounterMetricFamily("dockyard_requests", "Calls that ended.", labels=["model", "dialect", "outcome"])
+        for labels, count in self._telemetry.ends.items():
+            ends.add_metric(labels, count)
+        yield ends
+        for label, names in (("model", OWN), ("model_name", VLLM)):
+            yield from self._series(label, names)
         yield GaugeMetricFamily("dockyard_requests_active", "Calls under way in the gateway.", value=now.active)
         lost = CounterMetricFamily("dockyard_usage_rows_dropped", "Usage rows lost because the database was slow.")
         lost.add_metric([], now.dropped_usage_rows)
@@ -201,11 +221,22 @@ class _Live:
             memory.add_metric([kind], size)
         yield memory
         yield from self._models(now.models)
-        for name, source in VLLM:
-            for found in self._telemetry.histograms()[source].collect():
-                yield _renamed(found, name)
-        yield _renamed(next(iter(self._telemetry.prompt_tokens.collect())), "vllm:prompt_tokens")
-        yield _renamed(next(iter(self._telemetry.completion_tokens.collect())), "vllm:generation_tokens")
+
+    def _series(self, label: str, names: Mapping[str, str]) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        for attribute, name in names.items():
+            if attribute in COUNTED:
+                counter = CounterMetricFamily(name, COUNTED[attribute], labels=[label])
+                for model, series in self._telemetry.series.items():
+                    counter.add_metric([model], getattr(series, attribute))
+                yield counter
+                continue
+            histogram = HistogramMetricFamily(name, TIMED[attribute], labels=[label])
+            for model, series in self._telemetry.series.items():
+                found: _Histogram = getattr(series, attribute)
+                histogram.add_metric([model], found.buckets(), found.total)
+            yield histogram
 
     def _models(self, models: tuple[LoadedModel, ...]) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily
@@ -214,24 +245,12 @@ class _Live:
         waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Requests that queue.", labels=["model_name"])
         size = GaugeMetricFamily("dockyard_model_memory_bytes", "A model's bytes.", labels=["model", "engine", "kind"])
         for model in models:
-            running.add_metric([model.reference], min(model.active, model.parallel or model.active))
-            waiting.add_metric(
-                [model.reference], model.queued + max(0, model.active - (model.parallel or model.active))
-            )
+            running.add_metric([model.reference], model.active)
+            waiting.add_metric([model.reference], model.queued)
             size.add_metric([model.reference, model.engine, "predicted"], model.predicted.total)
             if model.measured is not None:
                 size.add_metric([model.reference, model.engine, "measured"], model.measured)
         yield from (running, waiting, size)
-
-
-def _renamed(found: Metric, name: str) -> Metric:
-    from prometheus_client.core import Metric
-
-    twin = Metric(name, found.documentation, found.type)
-    for sample in found.samples:
-        labels = {("model_name" if key == "model" else key): value for key, value in sample.labels.items()}
-        twin.add_sample(name + sample.name.removeprefix(found.name), labels, sample.value)
-    return twin
 
 
 def _line(call: Call, model: str, outcome: str, seconds: float, ttft: float | None) -> _Line:

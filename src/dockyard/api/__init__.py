@@ -123,7 +123,7 @@ def _build(site: Site, extra: Sequence[Any]) -> Door:
         request_max_body_size=site.settings.max_body,
         state=AppState({"site": site}),
     )
-    app.site, app.hot, app.origins = site, hot, Origins(site.settings)  # type: ignore[assignment]
+    app.site, app.hot, app.origins, app.hosts = site, hot, Origins(site.settings), set()  # type: ignore[assignment]
     return app
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 import msgspec
 from litestar.types import Receive, Scope, Send
 
-from dockyard.api._fanout import fan_out
+from dockyard.api._fanout import FanOut, fan_out
 from dockyard.api._wire import (
     STALL_SECONDS,
     HangUp,
@@ -30,7 +28,7 @@ from dockyard.api._wire import (
     send_error,
 )
 from dockyard.errors import DockyardError
-from dockyard.gateway import Gateway
+from dockyard.gateway import Gateway, Reply
 from dockyard.types import Call, Chunk, Usage
 
 log = logging.getLogger(__name__)
@@ -83,10 +81,12 @@ class Endpoint:
         self._limit = gateway.parts.settings.max_body
 
     async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
             if scope["method"] != "POST":  # type: ignore[typeddict-item]
                 raise MethodNotAllowed(f"{scope['path']} takes POST")
-            body = await read_body(receive, headers, self._limit, self._watchdog)
+            body = await read_body(receive, headers, self._limit, self._watchdog, task)
             asked = self._dialect.read(body)
         except DockyardError as error:
             await send_error(send, error)
@@ -95,11 +95,9 @@ class Endpoint:
         client = scope["client"]
         for call in asked.calls:
             call.credential, call.no_store, call.client = key, no_store, client[0] if client else ""
-        await self._answer(asked, b"x-dockyard-explain" in headers, receive, send)
+        await self._answer(asked, b"x-dockyard-explain" in headers, receive, send, task)
 
-    async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
         exchange = Exchange(asked, explain, send, task, self._watchdog)
         hang_up = HangUp(receive, task)
         try:
@@ -134,29 +132,29 @@ class Exchange:
         self._deadlines = watchdog.deadlines
         self._clock = asyncio.get_running_loop().time
         self._begun = False
+        self._truncated = 0
 
     async def whole(self, gateway: Gateway) -> None:
         calls = self._asked.calls
-        async with AsyncExitStack() as stack:
-            chunks = await _run(gateway, calls, stack)
-            batches = [batch async for batch in chunks]
-        body = self._asked.whole(batches, _usage(calls), self._extra(batches))
+        async with await _run(gateway, calls) as reply:
+            batches = [batch async for batch in reply.chunks]
+        self._truncated = max([chunk.truncated for batch in batches for chunk in batch], default=0)
+        body = self._asked.whole(batches, _usage(calls), self._extra())
         await send_bytes(self._send, 200, body, self._headers())
 
     async def stream(self, gateway: Gateway) -> None:
         asked, calls = self._asked, self._asked.calls
-        seen: list[list[Chunk]] = []
-        async with AsyncExitStack() as stack:
-            chunks = await _run(gateway, calls, stack)
-            async for batch in chunks:
+        async with await _run(gateway, calls) as reply:
+            async for batch in reply.chunks:
                 data = asked.events(batch)
                 if not self._begun:
                     data = await self._start() + data
-                if any(chunk.truncated for chunk in batch):
-                    seen.append(batch)
+                for chunk in batch:
+                    if chunk.truncated:
+                        self._truncated = chunk.truncated
                 if data:
                     await self._write(data)
-        last = asked.end(_usage(calls), self._extra(seen))
+        last = asked.end(_usage(calls), self._extra())
         if not self._begun:
             last = await self._start() + last
         await self._write(last, more=False)
@@ -191,9 +189,9 @@ class Exchange:
             headers.append((b"x-dockyard-steps", steps.encode()))
         return headers
 
-    def _extra(self, batches: list[list[Chunk]]) -> dict[str, Any] | None:
+    def _extra(self) -> dict[str, Any] | None:
         """The ``dockyard`` block: on request, and without being asked where a prompt was cut."""
-        truncated = max((chunk.truncated for batch in batches for chunk in batch), default=0)
+        truncated = self._truncated
         if self._explain:
             return {**explanation(self._asked.calls[0]), "truncated_prompt_tokens": truncated}
         return {"truncated_prompt_tokens": truncated} if truncated else None
@@ -212,12 +210,8 @@ def explanation(call: Call) -> dict[str, Any]:
     }
 
 
-async def _run(gateway: Gateway, calls: list[Call], stack: AsyncExitStack) -> AsyncIterator[list[Chunk]]:
-    if len(calls) > 1:
-        return await fan_out(gateway, calls, stack)
-    reply = await gateway.run(calls[0])
-    await stack.enter_async_context(reply)
-    return reply.chunks
+async def _run(gateway: Gateway, calls: list[Call]) -> Reply | FanOut:
+    return await (gateway.run(calls[0]) if len(calls) == 1 else fan_out(gateway, calls))
 
 
 def _usage(calls: list[Call]) -> Usage:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from types import TracebackType
 
 import msgspec
 
@@ -14,17 +15,31 @@ from dockyard.types import Call, Chunk
 WAITING_BATCHES = 64
 
 
-async def fan_out(gateway: Gateway, calls: list[Call], stack: AsyncExitStack) -> AsyncIterator[list[Chunk]]:
+class FanOut:
+    """The answers of several calls as one; to be used as a ``gateway.Reply`` is."""
+
+    def __init__(self, stack: AsyncExitStack, chunks: AsyncGenerator[list[Chunk], None]) -> None:
+        self.chunks = chunks
+        self._stack = stack
+
+    async def __aenter__(self) -> FanOut:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.chunks.aclose()
+        await self._stack.__aexit__(kind, error, trace)
+
+
+async def fan_out(gateway: Gateway, calls: list[Call]) -> FanOut:
     """Run all calls; chunks of call *i* have their index raised by *i* times n. One failure ends them all."""
-    replies: list[Reply] = []
-    for call in calls:
-        reply = await gateway.run(call)
-        await stack.enter_async_context(reply)
-        replies.append(reply)
-    return _merged(replies, calls[0].request.sampling.n)
+    async with AsyncExitStack() as stack:
+        replies = [await stack.enter_async_context(await gateway.run(call)) for call in calls]
+        return FanOut(stack.pop_all(), _merged(replies, calls[0].request.sampling.n))
 
 
-async def _merged(replies: list[Reply], n: int) -> AsyncIterator[list[Chunk]]:
+async def _merged(replies: list[Reply], n: int) -> AsyncGenerator[list[Chunk], None]:
     queue: asyncio.Queue[list[Chunk] | None] = asyncio.Queue(WAITING_BATCHES)
 
     async def pump(reply: Reply, offset: int) -> None:

@@ -7,6 +7,7 @@ is accepted for the sake of clients and documented as having no effect on one's 
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ from msgspec import Meta
 
 from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.types import Chunk, Json, Sampling, TokenLogprob, Usage
+
+_PROCESS = os.urandom(8).hex()
+_COUNT = itertools.count(1)
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -99,7 +103,7 @@ def include_usage(asked: Common) -> bool:
 def refuse(asked: msgspec.Struct, fields: dict[str, str]) -> None:
     """Refuse fields that OpenAI has and Dockyard can't honour; ``fields`` maps each to what to do instead."""
     for name, advice in fields.items():
-        if getattr(asked, name) not in (None, msgspec.UNSET, False, 0):
+        if getattr(asked, name):
             raise UnsupportedParameter(f"{name!r} is not supported", param=name, hint=advice)
 
 
@@ -114,7 +118,8 @@ def passed(asked: msgspec.Struct, names: tuple[str, ...], unknown: dict[str, Jso
 
 
 def new_id(prefix: str) -> str:
-    return prefix + os.urandom(12).hex()
+    """Unique in the world: random for each process, counted within it."""
+    return f"{prefix}{_PROCESS}{next(_COUNT):010x}"
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:

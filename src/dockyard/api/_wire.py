@@ -93,14 +93,14 @@ class HangUp:
         self._task.cancel()
 
 
-async def read_body(receive: Receive, headers: Headers, limit: int, watchdog: Watchdog) -> bytes:
+async def read_body(
+    receive: Receive, headers: Headers, limit: int, watchdog: Watchdog, task: asyncio.Task[Any]
+) -> bytes:
     """The whole body. Raises PayloadTooLarge beyond ``limit`` bytes and RequestTimeout for one that does not arrive."""
     length = headers.get(b"content-length", b"")
     expected = int(length) if length.isdigit() else -1
     if expected > limit:
         raise _too_large(limit)
-    task = asyncio.current_task()
-    assert task is not None
     watchdog.deadlines[task] = asyncio.get_running_loop().time() + BODY_SECONDS
     parts: list[bytes] = []
     size = 0

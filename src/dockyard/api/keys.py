@@ -18,7 +18,9 @@ class KeyBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A key to make."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
-    scopes: Annotated[list[Literal["infer", "manage"]], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["infer"])
+    scopes: Annotated[list[Literal["infer", "manage"]], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["infer"]
+    )
     models: list[str] = []
     requests_per_minute: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     expires_in: Annotated[float, Meta(gt=0, le=10**10, description="Seconds; null: never.")] | None = None

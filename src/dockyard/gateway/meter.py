@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 
@@ -48,7 +47,7 @@ async def close(parts: Parts, call: Call, outcome: str) -> None:
         cleanup = call.cleanups.pop()
         try:
             result = cleanup()
-            if inspect.isawaitable(result):
+            if result is not None:
                 await result
         except Exception:  # one failed cleanup must not keep the others from running
             log.exception("a cleanup of call %s failed", call.request.id)

@@ -7,7 +7,6 @@ rows are dropped and counted (``dropped``), since an answer must not wait for it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import secrets
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREFIX = "dky_"
-BATCH_SECONDS = 0.5
-BATCH_ROWS = 500
+BATCH_SECONDS = 1.0
+BATCH_ROWS = 2000
 MOST_WAITING = 50_000
 
 
@@ -73,29 +72,36 @@ class State:
         self.url = url
         self.dropped = 0
         self._engine: AsyncEngine | None = None
-        self._rows: deque[dict[str, Any]] = deque()
+        self._rows: deque[tuple[Any, ...]] = deque()
+        self._insert = ""
         self._wake: asyncio.Event | None = None
+        self._flushing = asyncio.Lock()
+        self._closing = False
         self._writer: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect and migrate. Raises SettingsError if the database can't be used."""
-        from dockyard.state._engine import connect
+        from dockyard.state._engine import connect, insert_usage
 
         self._engine = await connect(self.url)
+        self._insert = insert_usage(self._engine)
         self._wake = asyncio.Event()
         self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def close(self) -> None:
         """Write what is waiting and disconnect. Idempotent."""
-        if self._writer is not None:
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+        if self._writer is not None and self._wake is not None:
+            # Not cancelled: a statement that is cut off leaves its transaction, and the lock on the file, behind.
+            self._closing = True
+            self._wake.set()
+            await self._writer
             self._writer = None
         if self._engine is not None:
-            await self.flush()
-            await self._engine.dispose()
-            self._engine = None
+            try:
+                await self.flush()
+            finally:
+                await self._engine.dispose()
+                self._engine = None
 
     # keys
 
@@ -176,20 +182,20 @@ class State:
             return
         usage = call.usage
         self._rows.append(
-            {
-                "at": time.time(),
-                "request": call.request.id,
-                "key": call.principal.name if call.principal else "",
-                "model": call.reference or call.model[:512],
-                "dialect": call.dialect,
-                "outcome": outcome,
-                "cache": call.cache,
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "ttft": None if call.first_token is None else call.first_token - call.received,
-                "seconds": seconds,
-            }
+            (
+                time.time(),
+                call.request.id,
+                call.principal.name if call.principal else "",
+                call.reference or call.model[:512],
+                call.dialect,
+                outcome,
+                call.cache,
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
+                None if call.first_token is None else call.first_token - call.received,
+                seconds,
+            )
         )
         if len(self._rows) == 1 and self._wake is not None:
             self._wake.set()
@@ -226,27 +232,29 @@ class State:
 
     async def flush(self) -> None:
         """Write all rows that are waiting. Raises what the database raised; the rows then wait on."""
-        from sqlalchemy import insert
+        await asyncio.shield(asyncio.ensure_future(self._flush()))
 
-        from dockyard.state.tables import usage as table
-
-        while self._rows:
-            batch = [self._rows.popleft() for _ in range(min(len(self._rows), BATCH_ROWS))]
-            try:
-                async with self._open.begin() as connection:
-                    await connection.execute(insert(table), batch)
-            except BaseException:
-                self._rows.extendleft(reversed(batch))
-                raise
+    async def _flush(self) -> None:
+        async with self._flushing:
+            while self._rows:
+                batch = [self._rows.popleft() for _ in range(min(len(self._rows), BATCH_ROWS))]
+                try:
+                    async with self._open.begin() as connection:
+                        # Straight to the driver: what SQLAlchemy does for each row costs more than the row itself.
+                        await connection.exec_driver_sql(self._insert, batch)
+                except BaseException:
+                    self._rows.extendleft(reversed(batch))
+                    raise
 
     async def _write(self) -> None:
         assert self._wake is not None
-        while True:
+        while not self._closing:
             await self._wake.wait()
-            await asyncio.sleep(BATCH_SECONDS)
+            if not self._closing:
+                await asyncio.sleep(BATCH_SECONDS)
             self._wake.clear()
             try:
-                await self.flush()
+                await self._flush()
             except Exception:  # the database may come back; until then the rows wait
                 log.exception("usage could not be written; %d rows wait", len(self._rows))
                 self._wake.set()

@@ -98,5 +98,18 @@ def _migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def insert_usage(engine: AsyncEngine) -> str:
+    """The statement that adds a row of usage, in the driver's own SQL; its parameters are ``USAGE_ROW`` in order."""
+    from sqlalchemy import insert
+
+    from dockyard.state.tables import USAGE_ROW, usage
+
+    compiled = insert(usage).compile(dialect=engine.sync_engine.dialect, column_keys=list(USAGE_ROW))
+    text = str(compiled)
+    if tuple(compiled.positiontup or ()) != USAGE_ROW:
+        raise AssertionError(f"the driver orders parameters otherwise: {text}")
+    return text
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]

@@ -35,5 +35,7 @@ usage = Table(
     Column("ttft", Float(53), nullable=True),
     Column("seconds", Float(53), nullable=False),
     Index("usage_at", "at"),
-    Index("usage_key_at", "key", "at"),
 )
+
+USAGE_ROW = tuple(column.name for column in usage.columns if column.name != "id")
+"""The columns of a usage row, in the order that ``State.record`` gives their values."""

@@ -43,7 +43,6 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Float(53), nullable=False),
     )
     op.create_index("usage_at", "usage", ["at"])
-    op.create_index("usage_key_at", "usage", ["key", "at"])
 
 
 def downgrade() -> None:
