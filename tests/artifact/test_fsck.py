@@ -37,6 +37,9 @@ def test_a_corrupt_blob_goes_to_quarantine_and_is_then_missing(store: Store, kee
     assert [(each.fault, each.repaired) for each in found] == [("corrupt-blob", True), ("missing-blob", False)]
     assert found[1].artifact == "docker.io/ai/a:latest"
     assert store.df().quarantine > 0
+    assert store.gc().partials == 0
+    assert store.gc(grace=0).partials == 1
+    assert store.df().quarantine == 0
     assert faults(store) == [("missing-blob", digest, False)]
     store.add_bytes(b"weights")
     assert store.fsck() == []

@@ -219,15 +219,15 @@ def test_a_pickle_that_is_no_weight_is_left_out(store: Store) -> None:
 
 
 def test_openvino_weights_beside_their_xml_are_no_pickle(store: Store) -> None:
+    xml = b'<?xml version="1.0"?><net name="m" version="11"><layers></layers><edges></edges></net>'
     names = ["openvino_tokenizer", "openvino_model", "openvino_detokenizer"]
-    layers = [(RAW, f"{name}.{end}", f"{name}{end}".encode()) for name in names for end in ("bin", "xml")]
-    image(store, layers)
-    directory, found = lay_out(store, read_artifact(store, store.resolve("x").digest))
-    assert len(laid(store, "x")) == 6
-    from dockyard.artifact.materialize import _weights
-
-    assert _weights(found)[0] == "openvino_model.xml"
-    assert directory.is_dir()
+    layers = [(RAW, f"{name}.bin", name.encode()) for name in names]
+    layers += [(RAW, f"{name}.xml", xml) for name in names]
+    image(store, [*layers, (RAW, "config.json", b'{"model_type": "llama"}')])
+    found = model_files(store, "x")
+    assert found.format == "openvino"
+    assert Path(found.weights[0]).name == "openvino_model.xml"
+    assert (Path(found.directory) / "openvino_model.bin").read_bytes() == b"openvino_model"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import tarfile
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -139,7 +139,7 @@ def _listed(described: Descriptor, name: str | None) -> Descriptor:
 
 
 def _write(store: Store, file: BinaryIO, index: bytes, blobs: Sequence[str], on_progress: OnProgress | None) -> None:
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as archive:
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=digests.BLOCK) as archive:
         for name, data in (("oci-layout", LAYOUT), ("index.json", index)):
             archive.addfile(_member(name, len(data)), io.BytesIO(data))
         done, total = 0, sum(store.blob_path(each).stat().st_size for each in blobs if store.has(each))
@@ -225,22 +225,21 @@ def _digest_of(name: str) -> str | None:
     return digest
 
 
-def _take(store: Store, digest: str, size: int, content: object, fresh: set[str]) -> None:
-    """Bring one blob in. It is read to its end in any case, since the archive is a stream."""
-    read = content.read  # type: ignore[attr-defined]
+def _take(store: Store, digest: str, size: int, content: IO[bytes], fresh: set[str]) -> None:
+    """Bring one blob in, checked against its digest; one that is here already is passed over."""
     with store.partial(digest, size, resume=False) as blob:
         if blob.complete:
             store.has(digest)
             return
-        _copy(read, blob, size)
+        _copy(content, blob, size)
         blob.commit()
         fresh.add(digest)
 
 
-def _copy(read: object, blob: PartialBlob, size: int) -> None:
+def _copy(content: IO[bytes], blob: PartialBlob, size: int) -> None:
     left = size
     while left:
-        data: bytes = read(min(left, digests.BLOCK))  # type: ignore[operator]
+        data = content.read(min(left, digests.BLOCK))
         if not data:
             blob.discard()
             raise TruncatedContent(f"the archive ends {left} bytes before the end of blob {blob.digest}")

@@ -151,12 +151,14 @@ def _sweep_runs(store: Store, alive: set[str]) -> tuple[int, int]:
 
 
 def _sweep_incoming(store: Store, grace: float, before: float) -> tuple[int, int]:
+    """Remove downloads that were given up and, after as long, what was put into quarantine."""
     now = time.time()
     count = size = 0
-    for path in list(store.incoming.iterdir()):
+    quarantine = store.root / "quarantine"
+    for path in [*store.incoming.iterdir(), *(quarantine.iterdir() if quarantine.is_dir() else ())]:
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
-            age = PARTIAL_AGE if grace else (0.0 if ".partial" in path.name else SHORT_AGE)
+            age = PARTIAL_AGE if grace else (0.0 if ".partial" in path.name or path.parent == quarantine else SHORT_AGE)
             if found.st_mtime >= min(now - age, before) or path.name.endswith(".lock"):
                 continue
             if not _unlocked(store, path):

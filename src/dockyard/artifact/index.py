@@ -134,9 +134,9 @@ def parse_rows(data: bytes, where: str) -> tuple[Row, ...]:
     try:
         found = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ArtifactError(f"{where} is broken: {error}", hint="`dockyard df --check --repair` rebuilds it") from error
+        raise ArtifactError(f"{where} is broken: {error}", hint="`dockyard fsck --repair` rebuilds it") from error
     if not isinstance(found, dict) or not isinstance(found.get("manifests"), list | None):
-        raise ArtifactError(f"{where} is not an OCI index", hint="`dockyard df --check --repair` rebuilds it")
+        raise ArtifactError(f"{where} is not an OCI index", hint="`dockyard fsck --repair` rebuilds it")
     rows = []
     for place, item in enumerate(found.get("manifests") or []):
         each = descriptor(item, f"entry {place} of {where}")

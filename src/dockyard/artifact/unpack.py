@@ -33,7 +33,7 @@ _EXTENDED = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _MAX_HEADER = 1 << 20
-_BLOCK = 1 << 20
+_BLOCK = 256 << 10
 _MAX_WINDOW = 128 << 20
 
 
