@@ -42,5 +42,6 @@ def reader(history: Path) -> Callable[[], Awaitable[str]]:
         completer=WordCompleter(COMMANDS, sentence=True),
         complete_while_typing=False,
         prompt_continuation="… ",
+        reserve_space_for_menu=4,
     )
     return lambda: session.prompt_async("> ")
