@@ -188,11 +188,11 @@ class Held:
 
 
 def _joined(calls: list[Any]) -> str:
-    """The arguments of streamed tool calls, put together."""
-    pieces: dict[Any, str] = {}
+    """The names and the put-together arguments of streamed tool calls."""
+    pieces: dict[tuple[Any, str], str] = {}
     for position, call in enumerate(calls):
         if isinstance(call, dict):
-            function = call.get("function") or {}
-            key = call.get("index", position)
-            pieces[key] = pieces.get(key, "") + str(function.get("name") or "") + str(function.get("arguments") or "")
+            for field, text in (call.get("function") or {}).items():
+                key = call.get("index", position), field
+                pieces[key] = pieces.get(key, "") + str(text or "")
     return "\n".join(pieces.values())

@@ -26,8 +26,6 @@ async def connect(text: str) -> AsyncEngine:
 
     url = _url(text)
     sqlite = url.get_backend_name() == "sqlite"
-    if sqlite and url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     try:
         engine = create_async_engine(url, pool_pre_ping=not sqlite)
     except ModuleNotFoundError as error:
@@ -37,6 +35,8 @@ async def connect(text: str) -> AsyncEngine:
     if sqlite:
         event.listen(engine.sync_engine, "connect", _tune)
     try:
+        if sqlite and url.database and url.database != ":memory:":
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         async with turn(url), engine.begin() as connection:
             await connection.run_sync(_migrate)
     except (SQLAlchemyError, OSError) as error:

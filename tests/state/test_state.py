@@ -1,0 +1,150 @@
+"""Keys and usage, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dockyard.errors import Conflict, NotFound, SettingsError
+from dockyard.state import State
+from dockyard.types import Call, Principal, Request, Usage
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of our own; skipped where PostgreSQL is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    programs = found[-1].parent if found else Path(shutil.which("initdb") or "/missing").parent
+    if not (programs / "initdb").exists():
+        pytest.skip("PostgreSQL's initdb is not installed")
+    pytest.importorskip("asyncpg", reason="the postgres extra is not installed")
+    folder = Path("/tmp") / f"dockyard-pg-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    become = []
+    if os.geteuid() == 0:
+        if shutil.which("runuser") is None:
+            pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+        become = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    data = folder / "data"
+    initdb = [*become, str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "app", "--no-sync", "-E", "UTF8"]
+    subprocess.run([*initdb, "--locale=C.UTF-8"], check=True, capture_output=True, cwd="/")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    control = [*become, str(programs / "pg_ctl"), "-D", str(data), "-w"]
+    subprocess.run([*control, "-o", options, "-l", f"{folder}/log", "start"], check=True, capture_output=True, cwd="/")
+    try:
+        yield f"postgresql://app@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd="/")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'deep' / 'state.db'}"
+    return str(request.getfixturevalue("postgres"))
+
+
+def finished(model: str = "m", key: str = "bob") -> Call:
+    usage = Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=1)
+    call = Call(request=Request(id="r"), model=model, dialect="test", usage=usage)
+    call.principal = Principal(name=key)
+    return call
+
+
+async def test_keys_are_made_listed_and_revoked(url: str) -> None:
+    state = State(url)
+    await state.open()
+    try:
+        key, secret = await state.create_key(
+            "bob", scopes=frozenset({"infer", "manage"}), models=("smol*",), requests_per_minute=5, expires_in=60
+        )
+        assert secret.startswith("dky_")
+        assert len(secret) > 40
+        assert secret not in str(key)
+        with pytest.raises(Conflict, match="bob"):
+            await state.create_key("bob")
+        (stored,) = await state.keys()
+        assert stored.principal == Principal(name="bob", scopes=frozenset({"infer", "manage"}), models=("smol*",))
+        assert stored.requests_per_minute == 5
+        assert stored.expires == pytest.approx(time.time() + 60, abs=20)
+        await state.revoke_key("bob")
+        with pytest.raises(NotFound):
+            await state.revoke_key("bob")
+        assert await state.list_keys() == []
+    finally:
+        await state.close()
+
+
+async def test_usage_is_summed_by_key_and_model(url: str) -> None:
+    state = State(url)
+    await state.open()
+    try:
+        begun = time.time()
+        for _ in range(3):
+            state.record(finished(), "ok", 0.5)
+        state.record(finished(), "engine_error", 0.5)
+        state.record(finished(key="eve"), "ok", 0.25)
+        bob, eve = await state.usage(since=begun - 1)
+        assert (bob.key, bob.requests, bob.failed, bob.prompt_tokens, bob.cached_tokens) == ("bob", 4, 1, 20, 4)
+        assert (eve.key, eve.requests, eve.seconds) == ("eve", 1, pytest.approx(0.25))
+        assert await state.usage(since=begun + 3600) == []
+    finally:
+        await state.close()
+
+
+async def test_two_servers_may_open_one_database_at_once(url: str) -> None:
+    states = [State(url) for _ in range(3)]
+    await asyncio.gather(*(state.open() for state in states))
+    for state in states:
+        await state.close()
+
+
+async def test_rows_survive_a_quick_end(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    for _ in range(3):
+        state = State(url)
+        await state.open()
+        for _ in range(3000):
+            state.record(finished(), "ok", 0.1)
+        await asyncio.sleep(0)
+        await state.close()
+        await state.close()
+    state = State(url)
+    await state.open()
+    (row,) = await state.usage()
+    await state.close()
+    assert row.requests == 9000
+
+
+async def test_a_slow_database_costs_rows_not_answers(tmp_path: Path) -> None:
+    state = State(f"sqlite:///{tmp_path / 'state.db'}")
+    for _ in range(50_010):
+        state.record(finished(), "ok", 0.1)
+    assert state.dropped == 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "mysql://u:secretpw@h/d", "sqlite:////proc/nowhere/x.db", "postgresql://u:secretpw@127.0.0.1:1/d"],
+)
+async def test_an_unusable_database_is_named_without_its_password(text: str) -> None:
+    if "postgres" in text:
+        pytest.importorskip("asyncpg")
+    with pytest.raises(SettingsError) as refused:
+        await State(text).open()
+    assert "secretpw" not in refused.value.message
