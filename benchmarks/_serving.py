@@ -73,17 +73,27 @@ def dockyard(
     """A Dockyard server of its own home; yields its address and process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    own = {"DOCKYARD_HOME": str(home), "DOCKYARD_CONFIG": str(home / "none.yaml"), "DOCKYARD_IDLE_SECONDS": "-1"}
     command = [str(DOCKYARD), "serve", "--port", str(port), *arguments]
-    with process(command, core=core, env={**own, **(env or {})}) as child:
+    with process(command, core=core, env={**home_env(home), "DOCKYARD_IDLE_SECONDS": "-1", **(env or {})}) as child:
         wait_ready(f"{url}/health", child)
         yield url, child
 
 
+def home_env(home: Path) -> dict[str, str]:
+    """This process's environment with a Dockyard home of its own."""
+    return {**os.environ, "DOCKYARD_HOME": str(home), "DOCKYARD_CONFIG": str(home / "none.yaml")}
+
+
 def pull_starter(home: Path) -> None:
     """Put the starter model into the store of ``home``."""
-    env = {**os.environ, "DOCKYARD_HOME": str(home), "DOCKYARD_CONFIG": str(home / "none.yaml")}
-    subprocess.run([str(DOCKYARD), "pull", "smollm2"], check=True, env=env, stdout=subprocess.DEVNULL, timeout=600)
+    subprocess.run(
+        [str(DOCKYARD), "pull", "smollm2"],
+        check=True,
+        env=home_env(home),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=600,
+    )
 
 
 def post(url: str, body: object, *, timeout: float = 120) -> bytes:

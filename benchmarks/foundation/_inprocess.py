@@ -1,37 +1,48 @@
-"""The engine without Dockyard: one number of streams a line on standard input, tokens a second on standard output."""
+"""The same engine, planned and loaded the same way, called in this process without worker, gateway and HTTP.
+
+One number of streams a line on standard input, tokens a second on standard output.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
+from typing import cast
 
-import xllamacpp
+import msgspec
+
+from dockyard import engines, hardware, settings
+from dockyard.artifact.materialize import model_files
+from dockyard.artifact.store import Store
+from dockyard.types import Chunk, LoadOptions, Message, Request, Sampling
 
 
 def main() -> None:
-    path, context, parallel, threads, body = sys.argv[1:]
-    params = xllamacpp.CommonParams()
-    params.model.path = path
-    params.n_ctx, params.n_parallel, params.kv_unified = int(context), int(parallel), True
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(threads)
-    params.verbosity = 0
-    server = xllamacpp.Server(params)
+    body = msgspec.json.decode(sys.argv[1])
+    options = settings.load().settings
+    files = model_files(Store.open(options), body["model"])
+    machine = hardware.detect()
+    engine = cast("engines.IsolatedEngine", engines.choose(files, LoadOptions(), options, machine).engine)
+    engine.load(files, engine.plan(files, LoadOptions(), options, machine))
     print("ready", flush=True)
     for line in sys.stdin:
-        print(run(server, json.loads(body), int(line)), flush=True)
+        print(run(engine, body, int(line)), flush=True)
+    engine.close()
 
 
-def run(server: xllamacpp.Server, body: dict[str, object], streams: int) -> float:
+def run(engine: engines.IsolatedEngine, body: dict[str, object], streams: int) -> float:
+    messages = msgspec.convert(body["messages"], tuple[Message, ...])
+    sampling = msgspec.convert({k: body[k] for k in ("max_tokens", "temperature", "ignore_eos")}, Sampling)
     tokens = [0] * streams
 
     def one(place: int) -> None:
-        def take(chunk: str) -> bool:
-            tokens[place] += '"content":"' in chunk
+        def emit(chunk: Chunk) -> bool:
+            if chunk.usage is not None:
+                tokens[place] = chunk.usage.completion_tokens
             return False
 
-        server.handle_chat_completions(json.dumps(body), take)
+        engine.generate(Request(id=f"{place}", messages=messages, sampling=sampling), emit)
 
     workers = [threading.Thread(target=one, args=(place,)) for place in range(streams)]
     began = time.monotonic()

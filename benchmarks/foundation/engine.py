@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from benchmarks import _peers
 from benchmarks._bars import Row, median, spread
-from benchmarks._serving import DOCKYARD, OPENER, dockyard, free_port, post, process, pull_starter, wait_ready
+from benchmarks._serving import DOCKYARD, OPENER, dockyard, free_port, home_env, post, process, pull_starter, wait_ready
 
 ROUNDS = 7
 TOKENS = 128
@@ -40,12 +40,14 @@ def rows() -> Iterator[Row]:
         pull_starter(home)
         with dockyard(home) as (url, _):
             http_rate(url, 1)
-            loaded = json.loads(OPENER.open(f"{url}/api/dockyard/ps").read())["models"][0]
-            weights = next((home / "run").rglob("*.gguf"))
-            plan = [str(weights), str(loaded["context"]), str(loaded["parallel"]), "2", json.dumps(BODY)]
-            command = [sys.executable, "-m", "benchmarks.foundation._inprocess", *plan]
+            command = [sys.executable, "-m", "benchmarks.foundation._inprocess", json.dumps(BODY)]
             with subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=home_env(home),
             ) as child:
                 assert child.stdin is not None
                 assert child.stdout is not None
@@ -115,7 +117,7 @@ def cold_rows() -> Iterator[Row]:
         weights = next((home / "run").rglob("*.gguf"))
         ours: list[float] = []
         peer: list[float] = []
-        env = {"DOCKYARD_HOME": str(home), "DOCKYARD_CONFIG": str(home / "none.yaml")}
+        env = home_env(home)
         for _ in range(ROUNDS):
             port = free_port()
             ours.append(_first_token([str(DOCKYARD), "serve", "--port", str(port), "--model", "smollm2"], port, env))

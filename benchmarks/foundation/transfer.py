@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks._bars import Row, median, spread
-from benchmarks._serving import DOCKYARD, OPENER, dockyard, free_port, process, wait_ready
+from benchmarks._serving import DOCKYARD, OPENER, dockyard, free_port, home_env, process, wait_ready
 
 ROUNDS = 5
 KILLS = 20
@@ -53,13 +53,13 @@ def _killed(home: Path, reference: str, seconds: float) -> int:
     for _ in range(KILLS):
         shutil.rmtree(home, ignore_errors=True)
         child = subprocess.Popen(
-            [str(DOCKYARD), "pull", reference], env=_env(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(DOCKYARD), "pull", reference], env=home_env(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         time.sleep(dice.uniform(0.1, seconds))
         child.send_signal(signal.SIGKILL)
         child.wait()
         _run(home, "pull", reference)
-        whole += subprocess.run([str(DOCKYARD), "fsck"], env=_env(home), stdout=subprocess.DEVNULL).returncode == 0
+        whole += subprocess.run([str(DOCKYARD), "fsck"], env=home_env(home), stdout=subprocess.DEVNULL).returncode == 0
     shutil.rmtree(home, ignore_errors=True)
     return whole
 
@@ -145,12 +145,8 @@ def _weights(path: Path, size: int = GIGABYTE) -> Path:
     return path
 
 
-def _env(home: Path) -> dict[str, str]:
-    return {**os.environ, "DOCKYARD_HOME": str(home), "DOCKYARD_CONFIG": str(home / "none.yaml")}
-
-
 def _run(home: Path, *arguments: str) -> str:
-    done = subprocess.run([str(DOCKYARD), *arguments], env=_env(home), capture_output=True, text=True, timeout=600)
+    done = subprocess.run([str(DOCKYARD), *arguments], env=home_env(home), capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise RuntimeError(f"dockyard {' '.join(arguments)}: {done.stderr[-600:]}")
     return done.stdout
