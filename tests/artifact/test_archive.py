@@ -21,6 +21,7 @@ from dockyard.artifact.reference import parse
 from dockyard.artifact.store import Store
 from dockyard.errors import (
     ArtifactError,
+    Cancelled,
     DigestMismatch,
     ModelNotFound,
     NotFound,
@@ -29,6 +30,7 @@ from dockyard.errors import (
     UnsafeContent,
     UnsupportedFormat,
 )
+from dockyard.types import Progress
 
 FILES = {"model.gguf": b"weights" * 1000, "LICENSE": b"MIT"}
 
@@ -140,6 +142,62 @@ def test_a_model_runner_export_is_read(store: Store, keep: Keep, other: Store, t
     assert other.resolve("runner").digest == described.digest
 
 
+def test_a_single_artifact_is_also_a_model_runner_archive(
+    store: Store, keep: Keep, other: Store, tmp_path: Path
+) -> None:
+    described = keep(FILES, "one")
+    save(store, ["one"], tmp_path / "a.tar")
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        parts = [(each.name, archive.extractfile(each).read()) for each in archive]  # type: ignore[union-attr]
+    seen = [part for part in parts if part[0] == "manifest.json" or part[0].startswith("blobs/")]
+    (tmp_path / "seen.tar").write_bytes(tar(seen))
+    (found,) = load(other, tmp_path / "seen.tar", reference=parse("one"))
+    assert found.descriptor.digest == described.digest
+
+
+def test_an_artifact_is_saved_under_the_names_that_were_asked_for(
+    store: Store, keep: Keep, other: Store, tmp_path: Path
+) -> None:
+    described = keep(FILES, "one")
+    store.tag(parse("hub.local/uno:v1"), described.digest)
+    for asked, expected in (
+        (["one"], {"docker.io/ai/one:latest"}),
+        (["hub.local/uno:v1", "one", "one"], {"docker.io/ai/one:latest", "hub.local/uno:v1"}),
+        ([described.digest], {"docker.io/ai/one:latest"}),
+    ):
+        save(store, asked, tmp_path / "a.tar")
+        assert {str(each.reference) for each in load(other, tmp_path / "a.tar")} == expected
+    store.untag(parse("one"))
+    store.untag(parse("hub.local/uno:v1"))
+    save(store, [described.digest[7:20]], tmp_path / "a.tar")
+    assert [each.reference for each in load(other, tmp_path / "a.tar")] == [None]
+
+
+def test_progress_is_told_while_a_blob_passes(store: Store, keep: Keep, other: Store, tmp_path: Path) -> None:
+    keep({"model.gguf": bytes(1 << 20)}, "one")
+    news: list[tuple[str, int]] = []
+    save(store, ["one"], tmp_path / "a.tar", on_progress=lambda each: news.append((each.action, each.current)))
+    load(other, tmp_path / "a.tar", on_progress=lambda each: news.append((each.action, each.current)))
+    for action in ("pack", "load"):
+        assert sum(told == action for told, _ in news) > 5
+        assert max(current for told, current in news if told == action) == 1 << 20
+
+
+def test_a_cancelled_load_leaves_nothing(store: Store, keep: Keep, other: Store, tmp_path: Path) -> None:
+    keep({"model.gguf": bytes(1 << 20)}, "one")
+    save(store, ["one"], tmp_path / "a.tar")
+
+    def stop(news: Progress) -> None:
+        if news.current > 1 << 19:
+            raise Cancelled("stop")
+
+    before = state(other)
+    with pytest.raises(Cancelled):
+        load(other, tmp_path / "a.tar", on_progress=stop)
+    assert state(other) == before
+    assert [path.name for path in other.incoming.iterdir() if path.suffix != ".lock"] == []
+
+
 def test_a_bad_archive_leaves_the_store_as_it_was(store: Store, keep: Keep, other: Store, tmp_path: Path) -> None:
     keep(FILES, "one")
     package_into(other, {"model.gguf": b"before"}, "before")
@@ -155,7 +213,7 @@ def test_a_bad_archive_leaves_the_store_as_it_was(store: Store, keep: Keep, othe
         (whole[: len(whole) // 2], ArtifactError),
         (tar([(n, d[:-1] if n == weights else d) for n, d in parts]), DigestMismatch),
         (tar([(n, d) for n, d in parts if n != weights]), ArtifactError),
-        (tar([(n, d) for n, d in parts if n != "index.json"]), UnsupportedFormat),
+        (tar([(n, d) for n, d in parts if not n.endswith(".json")]), UnsupportedFormat),
         (tar([(n, json.dumps(swollen).encode() if n == "index.json" else d) for n, d in parts]), UnsafeContent),
         (tar([*parts, ("blobs/sha256/../../evil", b"x")]), ArtifactError),
         (tar([*parts, ("blobs/sha256/" + "0" * 64, b"x")]), DigestMismatch),
