@@ -2,8 +2,8 @@
 
 A block opens with ```` ```console ````. A line with ``$ `` is a command (a trailing back slash goes on in the next
 line); what follows up to the next command is its output, which must come in just these lines. ``...`` in a line stands
-for any text, on a line of its own for any lines. Runs of spaces count as one. A command must succeed, unless its block
-opens with ```` ```console exit=N ````. All blocks of a page run in one shell, top to bottom.
+for any text, on a line of its own for any lines. Runs of spaces count as one. A command must succeed, unless it is the
+last of a block that opens with ```` ```console exit=N ````. All blocks of a page run in one shell, top to bottom.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ def commands(page: str) -> Iterator[Command]:
             if found and found[-1].text.endswith("\\"):
                 found[-1].text = found[-1].text[:-1].rstrip() + " " + line.strip()
             elif line.startswith("$ "):
-                found.append(Command(number, line[2:], code=int(code[1]) if code else 0))
+                found.append(Command(number, line[2:]))
             elif found:
                 found[-1].expected.append(line)
             else:
                 raise ValueError(f"line {number}: a console block begins with a command, `$ …`")
+        if code and found:
+            found[-1].code = int(code[1])
         yield from found
 
 
