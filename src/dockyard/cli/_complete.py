@@ -9,8 +9,7 @@ def model_names(incomplete: str) -> list[str]:
         from dockyard.artifact.reference import familiar
         from dockyard.cli._connect import open_store
 
-        named = [familiar(entry.reference) for entry in open_store().entries() if entry.reference is not None]
+        named = {familiar(entry.reference) for entry in open_store().entries() if entry.reference is not None}
     except Exception:  # noqa: BLE001 - a message would garble the line that the user is typing
         return []
-    short = {*named, *(name.removesuffix(":latest") for name in named)}
-    return sorted(name for name in short if name.startswith(incomplete))
+    return sorted(name for name in named if name.startswith(incomplete))

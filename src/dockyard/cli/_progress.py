@@ -43,7 +43,8 @@ class _Lines:
             if news.item not in self._begun and news.current < news.total:
                 self._begun.add(news.item)
                 note(f"{news.action} {short(news.item)} {size(news.total)}")
-            if news.item not in self._done and news.total and news.current >= news.total:
+            begun = news.item in self._begun
+            if begun and news.item not in self._done and news.current >= news.total:
                 self._done.add(news.item)
                 note(f"{news.action} {short(news.item)} done")
 

@@ -69,11 +69,24 @@ def push(
 
 
 def search(
-    term: Annotated[str, typer.Argument(metavar="[TERM]", help="Part of a name.")] = "",
+    term: Annotated[str, typer.Argument(metavar="[TERM]", help="Part of a name; without it, what there is.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits a place.")] = 32,
     as_json: AsJson = False,
 ) -> int:
-    """Look for models on Docker Hub, Hugging Face and the configured hubs; says which could not be reached."""
+    """Look for models on Docker Hub, Hugging Face and the configured hubs.
+
+    Says which could not be reached; the exit code is 4 if none could be.
+    """
     from dockyard.artifact.search import search as ask
     from dockyard.cli._connect import read_settings
+    from dockyard.cli._output import note, show_json, show_table
 
-    raise NotImplementedError((term, as_json, ask, read_settings))
+    found = ask(term, read_settings(), limit=limit)
+    if as_json:
+        show_json(found)
+    else:
+        rows = [(hit.reference, hit.source, hit.pulls, hit.stars, hit.description[:60]) for hit in found.hits]
+        show_table(("name", "on", "pulls", "stars", "description"), rows)
+        for place, reason in found.unreachable.items():
+            note(f"could not ask {place}: {reason}")
+    return 4 if found.unreachable and not found.hits else 0
