@@ -9,9 +9,8 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dockyard.artifact.store import Store
 from dockyard.errors import DockyardError, LoadFailed
 from dockyard.fleet import logs, refusals, schedule
 from dockyard.fleet.lease import Lease
@@ -24,6 +23,9 @@ from dockyard.fleet.schedule import Schedule
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Kind, LoadedModel, LoadOptions
+
+if TYPE_CHECKING:
+    from dockyard.artifact.store import Store
 
 PATIENCE = 10.0
 MEASURE_EVERY = 0.05
@@ -98,7 +100,7 @@ class Fleet:
         again), or Overloaded (waited ``queue_seconds``, or shutting down).
         """
         replica = self._routes.get((name, kind))
-        if replica is not None and (held := replica.resident) is not None and self._current(replica):
+        if replica is not None and (held := replica.resident) is not None and replica.live and self._current(replica):
             now = time.monotonic()
             if not self._closing and self.schedule.admit(held, now):
                 return Lease(replica, held, now, self._released)
@@ -173,6 +175,10 @@ class Fleet:
             raise refusals.closing()
         version = self._names.version()
         replica = self._adopt(await self._prepared(name, kind))
+        if replica.resident is not None and not replica.resident.loading and not replica.live:
+            await replica.unloaded.wait()  # its process is dead or about to be, and that is being seen to
+        if self._closing:
+            raise refusals.closing()
         now = time.monotonic()
         if (seconds := replica.health.open_for(now)) > 0 and replica.resident is None:
             raise refusals.broken(replica, seconds)
@@ -210,7 +216,12 @@ class Fleet:
             task = asyncio.ensure_future(self._prepare(name, kind))
             self._preparing[name, kind] = task
             task.add_done_callback(lambda _: self._preparing.pop((name, kind), None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._closing and task.cancelled():
+                raise refusals.closing() from None
+            raise
 
     async def _prepare(self, name: str, kind: Kind | None) -> Prepared:
         files = await self._names.files(name)
@@ -275,6 +286,7 @@ class Fleet:
         replica = self._replicas[command.key]
         match command:
             case schedule.Load():
+                replica.begin(self.schedule.residents[command.key])
                 replica.task = self._spawn(self._load(replica))
             case schedule.Evict():
                 replica.task = self._spawn(self._end(replica))
@@ -290,11 +302,11 @@ class Fleet:
                     self._waiting[ticket].set_exception(refusals.too_large(replica, refusal, self.machine))
 
     async def _load(self, replica: Replica) -> None:
-        held = self.schedule.residents[replica.key]
+        held = replica.resident
         try:
             engine = self._parts.engine(replica.plan.engine)
             runner = self._parts.runner(engine, replica.files, replica.plan, self.settings, replica.log_path)
-            replica.begin(held, runner)
+            replica.runner = runner
             started = await runner.start()
         except asyncio.CancelledError:
             self._forget(replica, held)
@@ -311,10 +323,10 @@ class Fleet:
             self._spawn(self._watch(replica, runner, held))
         self._step()
 
-    async def _watch(self, replica: Replica, runner: Runner, held: schedule.Resident) -> None:
+    async def _watch(self, replica: Replica, runner: Runner, held: schedule.Resident | None) -> None:
         """Wait for the end of a loaded model's process; if it was a crash, see to the restart."""
         ended = await runner.wait_exit()
-        if ended.expected or self.schedule.residents.get(replica.key) is not held:
+        if ended.expected or held is None or self.schedule.residents.get(replica.key) is not held:
             return
         tail = "\n".join(ended.log_tail[-5:])
         why = f"the worker of {replica.files.reference} crashed: {ended.reason}" + (f"\n{tail}" if tail else "")

@@ -28,8 +28,11 @@ class Machine:
         self.reserve = max(48 << 20, total // 50) if given is None else 0
         own = psutil.Process().memory_info().rss if given is None else 0
         wanted = settings.memory_budget or int(total * SHARE)
-        self.budget = max(0, min(wanted, total - own - self.reserve))
-        self.source = "memory_budget in the settings" if settings.memory_budget else f"85 % of {size(total)}"
+        left = max(0, total - own - self.reserve)
+        self.budget = min(wanted, left)
+        self.source = "`memory_budget` in the settings" if settings.memory_budget else f"85 % of {size(total)}"
+        if left < wanted:
+            self.source = f"what Dockyard itself and a reserve leave of {size(total)}"
 
     def ceiling(self, ours: int) -> int:
         """Bytes that models could have now if all of ours, which hold ``ours``, were gone."""

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from dockyard import engines
-from dockyard.artifact.store import Store
 from dockyard.engines import Choice, Engine, LoadPlan
 from dockyard.errors import ModelNotFound
 from dockyard.fleet import runner as runners
@@ -20,6 +20,9 @@ from dockyard.fleet.runner import Runner
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Kind, LoadOptions, ModelFiles
+
+if TYPE_CHECKING:
+    from dockyard.artifact.store import Store
 
 AMPLE = 1 << 60
 

@@ -24,8 +24,7 @@ def too_large(replica: Replica, refusal: admission.Refuse, machine: Machine) -> 
     match refusal.cause:
         case "budget":
             return InsufficientMemory(
-                f"{needs}; all models together may take {size(refusal.limit)} ({machine.source}, at most what this "
-                "process leaves)",
+                f"{needs}; all models together may take {size(refusal.limit)} ({machine.source})",
                 hint=f"try {SMALLER}; or raise `memory_budget` or the container's memory limit",
             )
         case "pinned":

@@ -55,9 +55,8 @@ class Replica:
     def floor(self) -> int:
         return self.plan.predicted.weights + self.plan.predicted.kv_cache
 
-    def begin(self, resident: Resident, runner: Runner) -> None:
+    def begin(self, resident: Resident) -> None:
         self.resident = resident
-        self.runner = runner
         self.traffic = Traffic()
         self.unloaded.clear()
 
@@ -74,6 +73,11 @@ class Replica:
         self._started = None
         self._loaded_at = None
         self.unloaded.set()
+
+    @property
+    def live(self) -> bool:
+        """Whether what runs the model can take a request. A process dies before anyone is told of it."""
+        return self.runner is not None and self.runner.alive
 
     @property
     def state(self) -> str:
