@@ -76,3 +76,17 @@ def test_stray_files_and_a_broken_layout_are_mended(store: Store) -> None:
     assert {each[0] for each in faults(store)} == {"stray-file", "layout"}
     assert all(repaired for _, _, repaired in faults(store, repair=True))
     assert store.fsck() == []
+
+
+def test_what_is_written_again_mends_itself(store: Store, keep: Keep) -> None:
+    described = keep(FILES, "a")
+    damage(store, described.digest, b"x" * described.size)
+    damage(store, of_bytes(b"MIT"), b"TIM")
+    keep(FILES, "a")
+    assert store.fsck() == []
+    damage(store, of_bytes(b"weights"), b"wei")
+    with store.partial(of_bytes(b"weights"), 7) as blob:
+        assert not blob.complete
+        blob.append(b"weights")
+        blob.commit()
+    assert store.fsck() == []

@@ -27,6 +27,7 @@ from dockyard.errors import (
     TruncatedContent,
     UnsafeContent,
 )
+from dockyard.settings import Settings
 from dockyard.types import Descriptor, Reference
 
 FILES = {"model.gguf": b"weights" * 100, "LICENSE": b"MIT"}
@@ -261,6 +262,13 @@ def test_the_quota_is_checked_before_anything_is_written(tmp_path: Path) -> None
     same = tmp_path / "same"
     same.write_bytes(b"a" * 600)
     assert store.add_file(same).size == 600
+
+
+def test_a_store_opens_as_the_settings_say(tmp_path: Path) -> None:
+    store = Store.open(
+        Settings(home=str(tmp_path), store_quota=7, default_registry="hub.local", default_namespace="me")
+    )
+    assert (store.root, store.quota, str(store.named("x"))) == (tmp_path / "store", 7, "hub.local/me/x:latest")
 
 
 def test_more_than_the_disk_holds_is_refused(store: Store) -> None:
