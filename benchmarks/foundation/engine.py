@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from benchmarks import _peers
 from benchmarks._bars import Row, median, spread
-from benchmarks._serving import DOCKYARD, OPENER, dockyard, free_port, home_env, post, process, pull_starter, wait_ready
+from benchmarks._serving import DOCKYARD, dockyard, free_port, home_env, post, process, pull_starter, wait_ready
 
 ROUNDS = 7
 TOKENS = 128
