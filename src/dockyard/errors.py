@@ -23,7 +23,7 @@
     ├── StoreFull                      507 store_full
     ├── SourceError                    502 source_error           a registry, hub or index answered with a failure
     │   └── SourceUnreachable          502 source_unreachable
-    ├── ServerUnreachable              502 server_unreachable     no Dockyard answers at the address that a client was given
+    ├── ServerUnreachable              502 server_unreachable     no Dockyard answers at the address given
     ├── EngineError                    500 engine_error
     │   ├── EngineUnavailable          501 engine_unavailable     a missing extra; ``hint`` is the install line
     │   ├── LoadFailed                 500 load_failed

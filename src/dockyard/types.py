@@ -280,7 +280,8 @@ class Call(msgspec.Struct, kw_only=True):
     """A request on its way through the gateway; steps write what they learned.
 
     ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``cleanups`` run once, last first, when
-    the call ends however it ends (what is not None of their results is awaited); ``taps`` are shown each list of chunks that leaves.
+    the call ends however it ends (what is not None of their results is awaited); ``taps`` are shown each list of
+    chunks that leaves.
     """
 
     request: Request
