@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dockyard.engines import LoadPlan
-from dockyard.engines._llama_plan import BATCH, Flags
+from dockyard.engines._llama_plan import BATCH, SPIN, Flags
 from dockyard.errors import EngineUnavailable, InvalidRequest, LoadFailed
 from dockyard.types import ModelFiles
 
@@ -20,6 +21,8 @@ class Embedded:
     """One loaded model. ``stream`` may be called from several threads at once."""
 
     def __init__(self, files: ModelFiles, plan: LoadPlan, flags: Flags, template: str | None) -> None:
+        for name, value in SPIN.items():
+            os.environ.setdefault(name, value)
         try:
             import xllamacpp
         except ImportError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dockyard.engines import LoadPlan
 from dockyard.engines._llama_answer import error_of
-from dockyard.engines._llama_plan import BATCH, Flags
+from dockyard.engines._llama_plan import BATCH, SPIN, Flags
 from dockyard.errors import DockyardError, EngineError, LoadFailed, SettingsError, WorkerCrashed
 from dockyard.settings import Settings
 from dockyard.types import ModelFiles
@@ -62,11 +62,13 @@ class Native:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={
+                **SPIN,
                 **{name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "AIP_"))},
                 "LLAMA_API_KEY": self._key,
             },
         )
         self._last = ""
+        self._serving = False
         self._log = threading.Thread(target=self._copy_log, name="log", daemon=True)
         self._log.start()
         try:
@@ -74,6 +76,7 @@ class Native:
         except BaseException:
             self.close()
             raise
+        self._serving = True
 
     def stream(self, kind: str, body: bytes, receive: Callable[[str | bytes], bool]) -> None:
         """Run a request; ``receive`` gets each event's JSON. Hanging up, as True from it does, frees the slot."""
@@ -92,6 +95,7 @@ class Native:
                 raise WorkerCrashed(f"llama-server of {self._reference} went away: {error}") from error
 
     def close(self) -> None:
+        self._serving = False
         self._process.kill()
         self._process.wait()
         self._log.join(1.0)
@@ -115,10 +119,13 @@ class Native:
         raise LoadFailed(f"llama-server can't load {self._reference}: exit {self._process.returncode}; {self._last}")
 
     def _copy_log(self) -> None:
-        """Into the worker's own log, which is kept short. If it ends by itself, so does the worker."""
+        """Into the worker's own log, which is kept short. If it ends by itself, so must the worker: it has no model."""
         for line in self._process.stdout or ():
             os.write(2, line)
             self._last = line.decode("utf-8", "replace").strip() or self._last
+        if self._serving:
+            os.write(2, f"llama-server ended by itself: {self._process.wait()}\n".encode())
+            os._exit(1)
 
 
 class _UnixConnection(http.client.HTTPConnection):

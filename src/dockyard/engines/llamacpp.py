@@ -17,7 +17,7 @@ from dockyard.engines._llama_answer import Answer
 from dockyard.engines._llama_native import Native, find
 from dockyard.engines._llama_plan import Flags, read_flags, shape
 from dockyard.engines._llama_request import body
-from dockyard.errors import EngineError, InvalidRequest, LoadFailed
+from dockyard.errors import EngineError, InvalidRequest, LoadFailed, UnsupportedParameter
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Format, Kind, LoadOptions, ModelFiles, Request
@@ -43,6 +43,7 @@ class LlamaCpp:
     def __init__(self) -> None:
         self._driver: Driver | None = None
         self._parallel = 1
+        self._tools = True
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
         if any(not Path(path).is_file() for path in files.weights):
@@ -80,6 +81,7 @@ class LlamaCpp:
 
             self._driver = Embedded(files, plan, flags, template)
         self._parallel = plan.parallel
+        self._tools = "tools" in (template or files.facts.chat_template or "tools")
         return plan
 
     def generate(self, request: Request, emit: Emit) -> None:
@@ -87,6 +89,12 @@ class LlamaCpp:
             raise EngineError("no model is loaded")
         if request.kind not in self.serves:
             raise InvalidRequest(f"the llamacpp engine does not serve {request.kind!r}")
+        if request.extra.get("tools") and not self._tools:
+            raise UnsupportedParameter(
+                "this model's chat template has no place for tools; llama.cpp would silently ignore them",
+                param="tools",
+                hint="leave `tools` out, or use a model that was trained on them",
+            )
         answer = Answer(emit, request.sampling.logprobs)
         kind = "chat" if request.messages is not None else "complete"
         self._driver.stream(kind, body(request, self._parallel), answer)

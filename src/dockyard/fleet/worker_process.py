@@ -153,8 +153,13 @@ class WorkerProcess:
             raise LoadFailed(f"no worker process can be started: {error}") from error
         finally:
             theirs.close()
-        loop = asyncio.get_running_loop()
-        _, self._link = await loop.create_unix_connection(lambda: _Link(self), sock=ours)
+        try:
+            _, self._link = await asyncio.get_running_loop().create_unix_connection(lambda: _Link(self), sock=ours)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            ours.close()
+            raise
         self._send(Load(self._files, self._plan, self._heartbeat))
 
     def _send(self, message: ToWorker) -> None:
