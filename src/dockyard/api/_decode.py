@@ -70,7 +70,7 @@ def malformed(error: Exception, body: bytes) -> InvalidRequest:
         return InvalidRequest("the body is not UTF-8")
     if isinstance(error, RecursionError):
         return InvalidRequest("the body is nested too deeply")
-    text = str(error)
+    text = str(error).removeprefix("JSON is malformed: ")
     if "truncated" in text:
-        text = f"the body ends too early (byte {len(body)})"
-    return InvalidRequest(f"the body is not JSON: {text[:1].lower()}{text[1:]}")
+        text = f"it ends too early (byte {len(body)})"
+    return InvalidRequest(f"the body is not JSON: {text}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery
 
 from dockyard import __version__
 from dockyard.api._site import Site
@@ -21,7 +22,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         return {"status": "ok", "version": __version__}
 
     @get("/ready", tags=["Operation"], summary="Requests are welcome; with `deep=1` a token is generated to prove it")
-    async def ready(deep: bool = False, model: str | None = None) -> Response[dict[str, Any]]:
+    async def ready(deep: FromQuery[bool] = False, model: FromQuery[str | None] = None) -> Response[dict[str, Any]]:
         if site.gateway is not None and site.gateway.load.draining:
             return _unready("stopping")
         if site.loading:

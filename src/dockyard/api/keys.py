@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
 from dockyard.gateway.keyring import Keyring
@@ -34,7 +34,7 @@ def handlers(state: State, keyring: Keyring) -> list[HTTPRouteHandler]:
         return {"keys": [msgspec.to_builtins(key) for key in await state.list_keys()]}
 
     @post("/keys", summary="Make a key; the answer is the only place where its secret is ever shown")
-    async def create(data: KeyBody) -> dict[str, Any]:
+    async def create(data: JSONBody[KeyBody]) -> dict[str, Any]:
         made, secret = await state.create_key(
             data.name,
             scopes=frozenset(data.scopes),
@@ -46,13 +46,13 @@ def handlers(state: State, keyring: Keyring) -> list[HTTPRouteHandler]:
         return {**msgspec.to_builtins(made), "secret": secret}
 
     @delete("/keys/{name:str}", summary="Revoke a key, at once", status_code=200)
-    async def revoke(name: str) -> dict[str, str]:
+    async def revoke(name: FromPath[str]) -> dict[str, str]:
         await state.revoke_key(name)
         await keyring.refresh()
         return {"revoked": name}
 
     @get("/usage", summary="Requests and tokens by key and model")
-    async def usage(since: Annotated[float, Parameter(description="Unix seconds.")] = 0.0) -> dict[str, Any]:
+    async def usage(since: Annotated[float, QueryParameter(description="Unix seconds.")] = 0.0) -> dict[str, Any]:
         return {"usage": [msgspec.to_builtins(row) for row in await state.usage(since=since)]}
 
     return [keys, create, revoke, usage]

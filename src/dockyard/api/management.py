@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Response, Router, delete, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 from msgspec import Meta
 
@@ -42,10 +42,6 @@ class PullBody(msgspec.Struct, forbid_unknown_fields=True):
     """What to fetch into the store."""
 
     model: Name
-
-
-class Empty(msgspec.Struct, forbid_unknown_fields=True):
-    """No fields."""
 
 
 def router(site: Site) -> Router:
@@ -85,7 +81,7 @@ def _server(site: Site) -> list[HTTPRouteHandler]:
         return [{"direction": way, "step": name, "does": text} for way, name, text in pipeline()]
 
     @post("/stop", summary="Finish what is being answered and exit", status_code=202, sync_to_thread=False)
-    def stop(data: Empty | None = None) -> dict[str, str]:  # noqa: ARG001 - a body is allowed
+    def stop() -> dict[str, str]:
         if site.stop is None:
             raise Conflict("this app is part of another program, which has to stop it")
         site.stop()
@@ -100,7 +96,7 @@ def _models(site: Site) -> list[HTTPRouteHandler]:
         return {"models": list(site.fleet.models())}
 
     @post("/load", summary="Load a model and wait until it is ready", status_code=200)
-    async def load(data: LoadBody) -> LoadedModel:
+    async def load(data: JSONBody[LoadBody]) -> LoadedModel:
         await site.fleet.preload(data.model, data.options)
         lease = await site.fleet.lease(data.model)
         lease.release()
@@ -108,7 +104,7 @@ def _models(site: Site) -> list[HTTPRouteHandler]:
         return loaded
 
     @post("/unload", summary="Unload a model, or all", status_code=200)
-    async def unload(data: UnloadBody) -> dict[str, int]:
+    async def unload(data: JSONBody[UnloadBody]) -> dict[str, int]:
         return {"unloaded": await site.fleet.unload(data.model)}
 
     @get("/models", summary="Entries of the store")
@@ -129,7 +125,7 @@ def _models(site: Site) -> list[HTTPRouteHandler]:
         }
 
     @delete("/models/{name:path}", summary="Remove a model from the store", status_code=200)
-    async def remove(name: str) -> Response[bytes]:
+    async def remove(name: FromPath[str]) -> Response[bytes]:
         gone = await asyncio.to_thread(site.store.delete, name.removeprefix("/"))
         return Response(msgspec.json.encode(gone), media_type="application/json")
 
@@ -139,7 +135,9 @@ def _models(site: Site) -> list[HTTPRouteHandler]:
 def _logs(site: Site) -> HTTPRouteHandler:
     @get("/logs", summary="Log lines of the server, or of one model's worker; `follow=true` goes on")
     async def logs(
-        follow: bool = False, model: str | None = None, tail: Annotated[int, Parameter(ge=0, le=10_000)] = 500
+        follow: FromQuery[bool] = False,
+        model: FromQuery[str | None] = None,
+        tail: Annotated[int, QueryParameter(ge=0, le=10_000)] = 500,
     ) -> Stream:
         async def lines() -> AsyncIterator[bytes]:
             if model is not None and site.fleet is not None:
@@ -164,7 +162,7 @@ async def _worker_lines(fleet: Any, model: str, follow: bool, tail: int) -> Asyn
 
 def _pull(site: Site) -> HTTPRouteHandler:
     @post("/pull", summary="Fetch a model; the answer is progress, a JSON object a line", status_code=200)
-    async def pull(data: PullBody) -> Stream:
+    async def pull(data: JSONBody[PullBody]) -> Stream:
         if site.settings.offline:
             raise InvalidRequest("this server is set to stay offline", hint="unset `offline`")
         return Stream(_progress(site, data.model), media_type="application/x-ndjson")

@@ -7,6 +7,7 @@ from typing import Any
 
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from dockyard.api._site import Site
 from dockyard.artifact.reference import familiar
@@ -28,7 +29,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         return {"object": "list", "data": [*found, echo(loaded)]}
 
     @get("/v1/models/{name:path}", guards=[site.require("infer")], tags=["OpenAI"], summary="One model")
-    async def model(name: str) -> dict[str, Any]:
+    async def model(name: FromPath[str]) -> dict[str, Any]:
         name = name.removeprefix("/")
         loaded = _loaded(site)
         if name == ECHO:
