@@ -1,17 +1,19 @@
 """Artifacts in one tar file: an OCI image layout, which ``skopeo copy oci-archive:…`` and other tools read too.
 
-``load`` also reads what Docker Model Runner exports: blobs and one ``manifest.json`` that is the raw OCI manifest.
+Docker Model Runner's archives are blobs and one ``manifest.json``, the raw OCI manifest: ``load`` reads those too, and
+``save`` adds that file where it writes a single artifact, so that Model Runner reads it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tarfile
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -59,39 +61,36 @@ def save(
 
     A file is written aside and renamed: it appears whole or not at all.
     """
-    roots: dict[str, list[str]] = {}
-    found = []
-    for name in names:
-        described = store.resolve(name)
-        found.append(described)
-        told = roots.setdefault(described.digest, [])
-        row = _name_of(store, name, described.digest)
-        if row is not None and row not in told:
-            told.append(row)
-    manifests = []
-    for described in _unique(found):
-        told = roots[described.digest]
-        manifests += [_listed(described, name) for name in told] if told else [_listed(described, None)]
-    waiting = [each.digest for each in found]
+    found = [store.resolve(name) for name in names]
+    manifests = [
+        _listed(described, told)
+        for described in _unique(found)
+        for told in _names_of(store, [n for n, each in zip(names, found, strict=True) if each == described])
+    ]
+    roots = {each.digest for each in found}
+    waiting = set(roots)
     while waiting:
-        more = [each for digest in waiting for each in store.referrers(digest) if each.digest not in roots]
-        manifests += [_listed(each, None) for each in _unique(more)]
-        roots.update({each.digest: [] for each in more})
-        waiting = [each.digest for each in more]
+        more = _unique(each for digest in sorted(waiting) for each in store.referrers(digest))
+        waiting = {each.digest for each in more} - roots
+        manifests += [_listed(each, None) for each in more if each.digest in waiting]
+        roots |= waiting
     index = dump({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": manifests})
-    blobs = sorted(reach(store, roots))
+    documents = {"oci-layout": LAYOUT, "index.json": index}
+    if len(_unique(found)) == 1 and found[0].media_type in media.MANIFESTS:
+        documents["manifest.json"] = store.manifest(found[0].digest)
+    blobs = sorted(reach(store, roots, foreign=False))
     if isinstance(path, Path):
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             with aside.open("wb") as file:
-                _write(store, file, index, blobs, on_progress)
+                _write(store, file, documents, blobs, on_progress)
             aside.replace(path)
         except OSError as error:
             raise full(error, path) from error
         finally:
             aside.unlink(missing_ok=True)
     else:
-        _write(store, path, index, blobs, on_progress)
+        _write(store, path, documents, blobs, on_progress)
     return found
 
 
@@ -111,7 +110,7 @@ def load(
         fresh: set[str] = set()
         try:
             if isinstance(path, Path) and path.is_dir():
-                documents = _read_folder(store, path, fresh)
+                documents = _read_folder(store, path, fresh, on_progress)
             else:
                 documents = _read_tar(store, path, fresh, on_progress)
             return _register(store, documents, reference)
@@ -120,13 +119,14 @@ def load(
             raise
 
 
-def _name_of(store: Store, name: str | Reference, digest: str) -> str | None:
-    """The full name to save an artifact under: the one that was asked for, else any it has."""
-    known = [str(each) for each in store.names(digest)]
-    asked = None
-    with contextlib.suppress(DockyardError):
-        asked = str(store.named(name) if isinstance(name, str) else name)
-    return asked if asked in known else next(iter(known), None)
+def _names_of(store: Store, asked: Sequence[str | Reference]) -> list[str | None]:
+    """The full names to save one artifact under: those that were asked for, else any that it has, else none."""
+    known = [str(each) for each in store.names(store.resolve(asked[0]).digest)]
+    told: dict[str, None] = {}
+    for name in asked:
+        with contextlib.suppress(DockyardError):
+            told[str(store.named(name) if isinstance(name, str) else name)] = None
+    return [each for each in told if each in known] or [*known[:1]] or [None]
 
 
 def _unique(found: Iterable[Descriptor]) -> list[Descriptor]:
@@ -138,24 +138,44 @@ def _listed(described: Descriptor, name: str | None) -> Descriptor:
     return msgspec.structs.replace(bare(described), annotations=annotations)
 
 
-def _write(store: Store, file: BinaryIO, index: bytes, blobs: Sequence[str], on_progress: OnProgress | None) -> None:
+def _write(
+    store: Store,
+    file: BinaryIO,
+    documents: Mapping[str, bytes],
+    blobs: Sequence[str],
+    on_progress: OnProgress | None,
+) -> None:
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=digests.BLOCK) as archive:
-        for name, data in (("oci-layout", LAYOUT), ("index.json", index)):
+        archive.copybufsize = digests.BLOCK  # type: ignore[attr-defined]
+        for name, data in documents.items():
             archive.addfile(_member(name, len(data)), io.BytesIO(data))
-        done, total = 0, sum(store.blob_path(each).stat().st_size for each in blobs if store.has(each))
         for digest in blobs:
             try:
                 source = store.blob_path(digest).open("rb")
             except FileNotFoundError:
-                raise NotFound(
-                    f"blob {digest} is missing from the store", hint="`dockyard pull` the artifact"
-                ) from None
+                message = f"blob {digest} is missing from the store"
+                raise NotFound(message, hint="`dockyard pull` the artifact") from None
             with source:
-                size = store.blob_path(digest).stat().st_size
-                archive.addfile(_member(f"blobs/{digest.replace(':', '/')}", size), source)
-            done += size
-            if on_progress is not None:
-                on_progress(Progress(action="pack", item=digest, total=total, current=done))
+                size = os.fstat(source.fileno()).st_size
+                told: Any = source if on_progress is None else _Told(source, digest, size, on_progress)
+                archive.addfile(_member(f"blobs/{digest.replace(':', '/')}", size), told)
+
+
+class _Told:
+    """A file that tells of its progress as it is read."""
+
+    def __init__(self, file: IO[bytes], item: str, total: int, on_progress: OnProgress) -> None:
+        self._file = file
+        self._item = item
+        self._total = total
+        self._current = 0
+        self._on_progress = on_progress
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._current += len(data)
+        self._on_progress(Progress(action="pack", item=self._item, total=self._total, current=self._current))
+        return data
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
@@ -192,13 +212,11 @@ def _read_tar(store: Store, path: Path | BinaryIO, fresh: set[str], on_progress:
                     raise UnsafeContent(f"{name} in the archive has {member.size} bytes")
                 documents[name] = content.read()
                 continue
-            _take(store, digest, member.size, content, fresh)
-            if on_progress is not None:
-                on_progress(Progress(action="load", item=digest, total=member.size, current=member.size))
+            _take(store, digest, member.size, content, fresh, on_progress)
     return documents
 
 
-def _read_folder(store: Store, folder: Path, fresh: set[str]) -> dict[str, bytes]:
+def _read_folder(store: Store, folder: Path, fresh: set[str], on_progress: OnProgress | None) -> dict[str, bytes]:
     documents = {}
     for name in ("index.json", "oci-layout"):
         place = folder / name
@@ -211,7 +229,7 @@ def _read_folder(store: Store, folder: Path, fresh: set[str]) -> dict[str, bytes
             digest = _digest_of(f"blobs/{algorithm}/{place.name}")
             if digest and place.is_file() and not place.is_symlink():
                 with place.open("rb") as content:
-                    _take(store, digest, place.stat().st_size, content, fresh)
+                    _take(store, digest, place.stat().st_size, content, fresh, on_progress)
     return documents
 
 
@@ -225,26 +243,32 @@ def _digest_of(name: str) -> str | None:
     return digest
 
 
-def _take(store: Store, digest: str, size: int, content: IO[bytes], fresh: set[str]) -> None:
+def _take(
+    store: Store, digest: str, size: int, content: IO[bytes], fresh: set[str], on_progress: OnProgress | None
+) -> None:
     """Bring one blob in, checked against its digest; one that is here already is passed over."""
     with store.partial(digest, size, resume=False) as blob:
         if blob.complete:
             store.has(digest)
             return
-        _copy(content, blob, size)
+        try:
+            _fill(blob, content, size, on_progress)
+        except BaseException:
+            blob.discard()
+            raise
         blob.commit()
         fresh.add(digest)
 
 
-def _copy(content: IO[bytes], blob: PartialBlob, size: int) -> None:
-    left = size
-    while left:
-        data = content.read(min(left, digests.BLOCK))
+def _fill(blob: PartialBlob, content: IO[bytes], size: int, on_progress: OnProgress | None) -> None:
+    while blob.offset < size:
+        data = content.read(min(size - blob.offset, digests.BLOCK))
         if not data:
-            blob.discard()
+            left = size - blob.offset
             raise TruncatedContent(f"the archive ends {left} bytes before the end of blob {blob.digest}")
         blob.append(data)
-        left -= len(data)
+        if on_progress is not None:
+            on_progress(Progress(action="load", item=blob.digest, total=size, current=blob.offset))
 
 
 def _register(store: Store, documents: dict[str, bytes], reference: Reference | None) -> list[Loaded]:

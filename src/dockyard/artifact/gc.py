@@ -187,7 +187,7 @@ def usage_of(store: Store) -> Usage:
     artifacts = len({each.digest for each in rows if not each.subject})
     drop_unnamed(rows, older_than=time.time(), store=store)
     alive = reach(store, [each.digest for each in rows])
-    sizes = {f"{path.parent.name}:{path.name}": path.stat().st_size for path in store._blob_files()}
+    sizes = store.sizes()
     return Usage(
         artifacts=artifacts,
         blob_count=len(sizes),

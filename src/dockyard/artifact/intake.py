@@ -62,7 +62,7 @@ def take_file(
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             raise ArtifactError(f"{source} was written to while it was read", hint="try again when it is complete")
         target = target_of(digest)
-        if target.exists():
+        if target.exists() and target.stat().st_size == before.st_size:
             return digest, before.st_size
         if path.stat().st_ino == before.st_ino:
             target.parent.mkdir(parents=True, exist_ok=True)

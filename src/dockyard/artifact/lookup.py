@@ -34,6 +34,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     subject: str | None = None
 
 
+def entry(row: Row, reference: Reference | None, size: int) -> Entry:
+    """A row as callers see it."""
+    return Entry(
+        reference=reference,
+        descriptor=bare(row.descriptor),
+        pinned=row.pinned,
+        size=size,
+        created=row.added,
+        subject=row.subject,
+    )
+
+
 def text_of(reference: Reference) -> str:
     """How a row's name is compared: a tag without the digest that may pin it, or the digest where there is no tag."""
     if reference.tag is not None and reference.digest is not None:
@@ -148,8 +160,10 @@ def drop_unnamed(rows: list[Row], *, older_than: float, store: Store) -> None:
     rows[:] = [each for each in rows if each.name is not None or each.pinned or each.digest in kept]
 
 
-def reach(store: Store, digest_roots: Iterable[str]) -> set[str]:
-    """All digests that these manifests need: themselves, configs, layers, children of indexes, and so on down."""
+def reach(store: Store, digest_roots: Iterable[str], *, foreign: bool = True) -> set[str]:
+    """All digests that these manifests need: themselves, configs, layers, children of indexes, and so on down.
+
+    ``foreign`` counts layers with ``urls`` too, which live elsewhere but may be here."""
     found: set[str] = set()
     waiting = list(digest_roots)
     while waiting:
@@ -164,7 +178,8 @@ def reach(store: Store, digest_roots: Iterable[str]) -> set[str]:
         if isinstance(manifest, Index):
             waiting.extend(child.digest for child in manifest.manifests)
         else:
-            found.update(blob.digest for blob in (manifest.config, *manifest.layers))
+            found.update(blob.digest for blob in manifest.blobs())
+            found.update(layer.digest for layer in manifest.layers if foreign)
     return found
 
 

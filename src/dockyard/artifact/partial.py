@@ -45,7 +45,7 @@ class PartialBlob:
     def __enter__(self) -> PartialBlob:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock.acquire(poll_interval=0.02)
-        self.complete = self.target.exists()
+        self.complete = self._whole()
         if self.complete:
             self.discard()
             return self
@@ -125,6 +125,14 @@ class PartialBlob:
         self.complete = True
         self.discard()
         return self.target
+
+    def _whole(self) -> bool:
+        """Whether the blob is here with the right size; one that a power cut shortened is written again."""
+        try:
+            found = self.target.stat().st_size
+        except FileNotFoundError:
+            return False
+        return self.size is None or found == self.size
 
     def _computed(self, length: int) -> str | None:
         if self._hash is None or length != self.offset:

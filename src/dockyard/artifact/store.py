@@ -111,15 +111,15 @@ class Store:
         except FileNotFoundError:
             raise NotFound(f"blob {digest} is not in the store") from None
         if digests.of_bytes(data, digest.split(":")[0]) != digest:
-            raise DigestMismatch(f"blob {digest} is corrupt on disk", hint="`dockyard pull` the artifact again")
+            raise DigestMismatch(
+                f"blob {digest} is corrupt on disk", hint="run `dockyard fsck --repair`, then pull again"
+            )
         return data
 
     def add_bytes(self, data: bytes, *, media_type: str = "application/octet-stream") -> Descriptor:
         """Keep ``data`` as a blob."""
         found = Descriptor(media_type=media_type, digest=digests.of_bytes(data), size=len(data))
-        if not self.has(found.digest, found.size):
-            self.check_room(len(data))
-            intake.take_bytes(data, self.blob_path(found.digest), self.incoming)
+        self._take(found.digest, data)
         return found
 
     def add_file(
@@ -138,8 +138,7 @@ class Store:
         size = path.stat().st_size if path.is_file() else 0
         seen = intake.reporter(on_progress, path.name, size)
         try:
-            if not link:
-                self.check_room(size)
+            self.check_room(size, here=size if link else 0)
         except StoreFull:
             digest = digests.of_file(path)
             if not self.has(digest, size):
@@ -167,9 +166,10 @@ class Store:
 
     def check_room(self, size: int, *, here: int = 0) -> None:
         """Raise StoreFull if ``size`` more bytes go over the quota or, less the ``here`` that are on it, the disk."""
-        waiting = sum(self._reserved.values())
         if self.quota:
-            used = sum(each.stat().st_size for each in self._blob_files())
+            held = self.sizes()
+            used = sum(held.values())
+            waiting = sum(each for digest, each in list(self._reserved.items()) if digest not in held)
             if used + waiting + size > self.quota:
                 raise StoreFull(
                     f"{size} more bytes do not fit: the store holds {used + waiting} of its quota of {self.quota}",
@@ -202,9 +202,7 @@ class Store:
         )
         with self.index.edit() as rows:
             intake.check_present(self, found, digest)
-            if not self.has(digest, len(data)):
-                self.check_room(len(data))
-                intake.take_bytes(data, self.blob_path(digest), self.incoming)
+            self._take(digest, data)
             subject = found.subject.digest if found.subject else None
             lookup.insert(rows, row(described, reference).change(added=f"{time.time():.3f}", subject=subject))
             if isinstance(found, Index):
@@ -244,17 +242,7 @@ class Store:
             reference = reference_of(each.name)
             if each.subject and reference is None and not everything:
                 continue
-            size = self._size(each.digest)
-            found.append(
-                Entry(
-                    reference=reference,
-                    descriptor=lookup.bare(each.descriptor),
-                    pinned=each.pinned,
-                    size=size,
-                    created=each.added,
-                    subject=each.subject,
-                )
-            )
+            found.append(lookup.entry(each, reference, self._size(each.digest)))
         return found
 
     def resolve(self, name: str | Reference) -> Descriptor:
@@ -360,6 +348,22 @@ class Store:
         if isinstance(name, str) and not lookup.is_id(name.strip(), self.index.read()):
             return self.named(name)
         return name
+
+    def _take(self, digest: str, data: bytes) -> None:
+        """Write a blob whose bytes are at hand, unless just these bytes are there; so a corrupt one is mended."""
+        path = self.blob_path(digest)
+        if self.has(digest, len(data)) and path.read_bytes() == data:
+            return
+        self.check_room(len(data))
+        intake.take_bytes(data, path, self.incoming)
+
+    def sizes(self) -> dict[str, int]:
+        """Every blob's digest and bytes."""
+        found = {}
+        for path in self._blob_files():
+            with contextlib.suppress(FileNotFoundError):
+                found[f"{path.parent.name}:{path.name}"] = path.stat().st_size
+        return found
 
     def _blob_files(self) -> Iterator[Path]:
         for algorithm in digests.LENGTHS:
