@@ -88,6 +88,15 @@ def test_a_result_that_was_removed_is_made_again(store: Store, inputs: Inputs) -
     assert (again.reused, again.entry.descriptor.digest) == (False, done.entry.descriptor.digest)
 
 
+def test_a_damaged_artifact_is_no_result(store: Store, inputs: Inputs) -> None:
+    shout = Shout()
+    done = execute(store, shout, inputs, ShoutParams(), reference=store.named("a"))
+    manifest = store.blob_path(done.entry.descriptor.digest)
+    manifest.chmod(0o644)
+    manifest.write_bytes(b"{}")
+    assert find(Store(store.root), done.key) is None
+
+
 def test_params_are_their_own_documentation() -> None:
     found = {option.name: option for option in options(ShoutParams)}
     assert (found["times"].kind, found["times"].default, found["times"].help) == ("integer", 1, "How often.")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from header_writers import STRING, gguf_bytes, safetensors_bytes, tiny_gguf
 
+from dockyard.artifact.document import Manifest, encode
 from dockyard.artifact.lineage import history
 from dockyard.artifact.manifest import Artifact, read_artifact
 from dockyard.artifact.materialize import model_files
+from dockyard.artifact.media import KITOPS_CONFIG, OCI_MANIFEST
 from dockyard.artifact.store import Store
 from dockyard.errors import (
     ArtifactError,
@@ -164,6 +168,22 @@ def test_a_safetensors_folder_keeps_its_paths(tmp_path: Path, store: Store) -> N
     assert (artifact.spec.format, artifact.spec.quantization) == ("safetensors", "FP16")
     with pytest.raises(UnsupportedFormat, match=r"v0\.1"):
         package(store, Sources(weights=(folder,)), PackParams(format="docker-v0.1"))
+
+
+def test_layers_that_are_archives_are_packaged_as_the_files_in_them(tmp_path: Path, store: Store) -> None:
+    path = tiny_gguf(tmp_path / "tiny.gguf")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(path, "weights/tiny.gguf")
+    layer = store.add_bytes(packed.getvalue(), media_type="application/vnd.kitops.modelkit.model.v1.tar+gzip")
+    config = store.add_bytes(b"{}", media_type=KITOPS_CONFIG)
+    kit = store.put_manifest(
+        encode(Manifest(media_type=OCI_MANIFEST, config=config, layers=(layer,))), reference=store.named("kit")
+    )
+    done = package(store, Sources(), base="kit", reference=store.named("raw"))
+    assert _paths(_read(store, done)) == {"weights/tiny.gguf": "weight"}
+    assert Path(model_files(store, "raw").weights[0]).read_bytes() == path.read_bytes()
+    assert history(store, "raw")[1].digest == kit.digest
 
 
 def test_an_adapter_alone_is_an_artifact(tmp_path: Path, store: Store) -> None:

@@ -20,7 +20,7 @@ from dockyard.artifact.digest import of_bytes
 from dockyard.artifact.packing import entry as entry_of
 from dockyard.artifact.store import Entry, Store
 from dockyard.artifact.writers import Lineage, Parent
-from dockyard.errors import InvalidRequest
+from dockyard.errors import ArtifactError, InvalidRequest, NotFound
 from dockyard.types import Json, OnProgress, Reference
 
 KEY = "io.dockyard.key"
@@ -123,9 +123,13 @@ def key_of(operation: Operation[Any], inputs: Inputs, params: Params) -> str:
 
 
 def find(store: Store, key: str) -> str | None:
-    """The digest of the artifact that carries this key, if the store has one."""
+    """The digest of the artifact that carries this key, if the store has one; a damaged artifact is none."""
     for entry in store.entries(everything=True):
-        if store.parsed(entry.descriptor.digest).annotations.get(KEY) == key:
+        try:
+            found = store.parsed(entry.descriptor.digest)
+        except (ArtifactError, NotFound):
+            continue
+        if found.annotations.get(KEY) == key:
             return entry.descriptor.digest
     return None
 
