@@ -84,8 +84,6 @@ class Store:
         """The full name that a text means here; see ``reference.named``."""
         return named(text, registry=self.registry, namespace=self.namespace)
 
-    # blobs
-
     def blob_path(self, digest: str) -> Path:
         """Where a blob is, or would be. Raises InvalidReference for what is not a digest."""
         algorithm, text = digests.split(digest)
@@ -178,8 +176,6 @@ class Store:
         free = shutil.disk_usage(self.root).free
         if size - here > free:
             raise StoreFull(f"{size} more bytes do not fit: the disk has {free} free", hint="free some space")
-
-    # manifests and names
 
     def put_manifest(
         self, data: bytes, *, media_type: str | None = None, reference: Reference | None = None
