@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scripted import MIB, REQUEST, Script, ask, staged
+from fleet_script import MIB, REQUEST, Script, ask, staged
 
 from dockyard.errors import (
     DockyardError,
@@ -148,6 +148,14 @@ async def test_a_crash_reaches_its_clients_and_the_next_is_served(tmp_path: Path
         lease.release()
         (row,) = fleet.models()
         assert (row.restarts, row.state, row.active) == (1, "ready", 0)
+        assert len(stage.runners) == 2
+
+
+async def test_a_model_whose_process_just_died_is_waited_for(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script()}) as (fleet, stage):
+        await ask(fleet, "a")
+        stage.of("a").crash()
+        assert await ask(fleet, "a") == "one two three", "nobody had been told of the crash"
         assert len(stage.runners) == 2
 
 
@@ -332,6 +340,17 @@ async def test_close_gives_up_on_what_does_not_finish(tmp_path: Path) -> None:
         await fleet.close(drain=0.1)
         assert time.monotonic() - begun < 2
         lease.release()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_close_at_any_moment_of_a_load(tmp_path: Path, turns: int) -> None:
+    async with staged(tmp_path, {"a": Script(load=0.01)}) as (fleet, _):
+        task = asyncio.create_task(ask(fleet, "a"))
+        for _ in range(turns):
+            await asyncio.sleep(0.001)
+        await fleet.close(drain=0.0)
+        (result,) = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(result, Overloaded | WorkerCrashed) or result == "one two three"
 
 
 async def test_logs_are_shown_and_followed(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from fleet_simulation import Arrival, Model, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import Arrival, Model, World
 
 from dockyard.fleet import admission
 from dockyard.fleet.schedule import Evict, Grant, Load, Refuse, Schedule

@@ -145,7 +145,10 @@ class Fleet:
         return len(chosen)
 
     def logs(self, name: str | None = None, lines: int = 200) -> list[str]:
-        """The last lines that a model's workers logged; of all models, each line after its model's name."""
+        """The last lines that a model's workers logged; of all models, each line after its model's name.
+
+        Reads files, and may be called in a thread.
+        """
         return [prefix + line for path, prefix in self._log_files(name).items() for line in logs.tail(path, lines)]
 
     def follow(self, name: str | None = None) -> AsyncIterator[str]:
@@ -154,8 +157,8 @@ class Fleet:
 
     def _log_files(self, name: str | None) -> dict[Path, str]:
         if name is None:
-            return {r.log_path: f"{r.files.reference}: " for r in self._replicas.values()}
-        return {r.log_path: "" for r in self._replicas.values() if r.answers_to(name)}
+            return {r.log_path: f"{r.files.reference}: " for r in list(self._replicas.values())}
+        return {r.log_path: "" for r in list(self._replicas.values()) if r.answers_to(name)}
 
     # leases
 
