@@ -66,7 +66,7 @@ class _FaceRow(msgspec.Struct, rename={"updated": "lastModified"}):
 def search(term: str, settings: Settings, *, limit: int = 32, docker_hub: str = DOCKER_HUB) -> SearchResult:
     """Ask every place for models whose name has ``term`` in it; "" lists what there is. At most ``limit`` a place.
 
-    ``docker_hub`` is the base URL of Docker Hub's API, or of a mirror of it; ``HF_ENDPOINT`` does that for Hugging Face.
+    ``docker_hub`` is the base URL of Docker Hub's API or a mirror's, as ``HF_ENDPOINT`` is for Hugging Face.
 
     A place that fails or is too slow is named in ``unreachable`` with the reason, and the others still count.
     """

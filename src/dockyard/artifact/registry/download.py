@@ -13,7 +13,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import msgspec
 
@@ -293,9 +293,10 @@ class _Download:
 
     def _join(self) -> None:
         """A further connection's worker; see RAMP."""
-        self._transport.sleep(RAMP)
-        if self._received < FAST * RAMP:
-            self._work()
+        with suppress(Cancelled):
+            self._transport.sleep(RAMP)
+            if self._received < FAST * RAMP:
+                self._work()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
