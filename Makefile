@@ -23,9 +23,10 @@ DEV_STAMP := $(VENV)/.dev-$(KEY)
 help:  ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
+# Offline: the starter model came with the installation, so no registry needs to be asked for it.
 run: $(RUN_STAMP)  ## Install into .venv, ask the starter model a question, stream its answer
 	@echo '$$ dockyard run smollm2 "$(QUESTION)"'
-	@$(BIN)/dockyard run smollm2 "$(QUESTION)"
+	@DOCKYARD_OFFLINE=true $(BIN)/dockyard run smollm2 "$(QUESTION)"
 	@printf '\n%s\n' 'That came from SmolLM2-135M on this machine. Go on with:' \
 	  '  source .venv/bin/activate     then `dockyard` is on your path' \
 	  '  dockyard run smollm2          a conversation' \

@@ -118,12 +118,15 @@ def context(folder: Path) -> Path:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
+    lines = ["[global]"]
     bundle = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt"
     if Path(bundle).exists():
         shutil.copy(bundle, folder / "ca.pem")
+        lines.append("cert = /src/ca.pem")
     index = os.environ.get("PIP_INDEX_URL") or _configured("global.index-url")
     if index:
-        (folder / "pip.conf").write_text(f"[global]\nindex-url = {index}\n")
+        lines.append(f"index-url = {index}")
+    (folder / "pip.conf").write_text("\n".join(lines) + "\n")
     return folder
 
 

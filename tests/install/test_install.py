@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import time
 import venv
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,3 +55,25 @@ def test_import_is_fast(installed: Path) -> None:
 def test_command_runs(installed: Path) -> None:
     assert "0." in output(str(installed / "bin" / "dockyard"), "--version")
     assert "serve" in output(str(installed / "bin" / "dockyard"), "--help")
+
+
+def test_it_serves_with_nothing_else_installed(installed: Path, tmp_path: Path) -> None:
+    """The development environment has more packages; here a dependency that was forgotten shows."""
+    environ = {"PATH": os.environ["PATH"], "DOCKYARD_HOME": str(tmp_path / "home")}
+    command = [str(installed / "bin" / "dockyard"), "serve", "--port", "0"]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+    try:
+        note = tmp_path / "home" / "server.json"
+        for _ in range(300):
+            if note.exists() or server.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert note.exists(), (tmp_path / "log").read_text()
+        body = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
+        answer = httpx.post(f"{json.loads(note.read_text())['url']}/v1/chat/completions", json=body, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert "hello" in answer.json()["choices"][0]["message"]["content"]
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
