@@ -167,6 +167,14 @@ def test_an_ir_says_its_weights_and_how_they_were_compressed(tmp_path: Path) -> 
     assert detect(path) == "openvino"
 
 
+def test_constants_that_share_bytes_count_once(tmp_path: Path) -> None:
+    shared = ("self.lm_head.weight", "f16", (10, 4), 0, 80)
+    info = '<info name="OpenVINO Runtime" value="2026.4"/>'
+    path = _ir(tmp_path, ir_xml([*CONSTANTS, shared], info))
+    assert read_facts([path]).weight_bytes == 192
+    assert read_ir(path).rt_info == {"OpenVINO Runtime": "2026.4"}
+
+
 def test_weights_of_an_ir_must_be_there_and_whole(tmp_path: Path) -> None:
     path = _ir(tmp_path, ir_xml(CONSTANTS), size=191)
     with pytest.raises(TruncatedContent, match="191 bytes"):

@@ -108,6 +108,7 @@ class _Handler:
         self.layers: dict[str, int] = {}
         self.tensors: list[Tensor] = []
         self.rt_info: dict[str, str] = {}
+        self.seen: set[tuple[int, int, str]] = set()
         self.needed = 0
 
     def parser(self) -> XMLParserType:
@@ -139,7 +140,8 @@ class _Handler:
         elif tag == "data" and self.layer[0] == "Const":
             self.constant(attributes)
         elif self.open[:2] == ["net", "rt_info"] and "value" in attributes and len(self.rt_info) < 1024:
-            self.rt_info["/".join(self.open[2:])] = attributes["value"][:MAX_VALUE]
+            parts = self.open[2:] if tag != "info" else [*self.open[2:-1], attributes.get("name", tag)]
+            self.rt_info["/".join(parts)[:MAX_VALUE]] = attributes["value"][:MAX_VALUE]
 
     def end(self, _tag: str) -> None:
         self.open.pop()
@@ -158,6 +160,9 @@ class _Handler:
         if _BITS[dtype] and size < math.ceil(elements * _BITS[dtype] / 8):
             raise UnsupportedFormat(f"{where} of {elements} x {dtype} in {size} bytes", param=str(self.path))
         self.needed = max(self.needed, offset + size)
+        if (offset, size, dtype) in self.seen:
+            return  # equal constants are stored once
+        self.seen.add((offset, size, dtype))
         self.tensors.append(Tensor(name, shape, dtype, elements if _BITS[dtype] else 0, size))
 
     def number(self, text: str, where: str) -> int:
