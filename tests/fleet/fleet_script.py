@@ -95,6 +95,7 @@ class ScriptedRunner:
         self.size = (script.actual or script.size) * MIB if script.actual else plan.predicted.total
         self.open: set[ScriptedStream] = set()
         self.cancelled = 0
+        self.ended_quietly = False
         self._pid = pid
         self._script = script
         self._exit: Exit | None = None
@@ -157,6 +158,8 @@ class ScriptedStream:
             pass
         if self.lost.is_set():
             self._runner.open.discard(self)
+            if self._runner.ended_quietly:
+                raise StopAsyncIteration
             raise WorkerCrashed(f"{self._runner.name} died")
         if self._at == len(self._script.words) or self not in self._runner.open:
             self._runner.open.discard(self)

@@ -333,6 +333,20 @@ async def test_close_drains_what_runs_and_refuses_what_waits(tmp_path: Path) -> 
         await fleet.close()
 
 
+async def test_an_answer_cut_short_by_unloading_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script(step=0.02)}) as (fleet, stage):
+        lease = await fleet.lease("a")
+        stream = lease.generate(REQUEST)
+        await anext(stream)
+        stage.of("a").ended_quietly = True
+        await fleet.unload("a", drain=0.0)
+        with pytest.raises(Overloaded, match="middle of the answer"):
+            await anext(stream)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        lease.release()
+
+
 async def test_close_gives_up_on_what_does_not_finish(tmp_path: Path) -> None:
     async with staged(tmp_path, {"a": Script(step=60.0)}) as (fleet, _):
         lease = await fleet.lease("a")

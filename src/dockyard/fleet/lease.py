@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dockyard.engines import ChunkStream
-from dockyard.errors import DockyardError, WorkerCrashed
+from dockyard.errors import DockyardError, Overloaded, WorkerCrashed
+from dockyard.fleet.runner import Runner
 from dockyard.types import Chunk, LoadedModel, Request
 
 if TYPE_CHECKING:
@@ -26,13 +27,18 @@ class Traffic:
 
 
 class LeasedStream:
-    """A request's answer, counted while it is open."""
+    """A request's answer, counted while it is open.
 
-    __slots__ = ("_inner", "_traffic", "ended")
+    An answer that stops before its last chunk because the model was unloaded ends with an error, never in silence.
+    """
 
-    def __init__(self, inner: ChunkStream, traffic: Traffic) -> None:
-        self._inner = inner
+    __slots__ = ("_inner", "_last", "_runner", "_traffic", "ended")
+
+    def __init__(self, runner: Runner, request: Request, traffic: Traffic) -> None:
+        self._inner: ChunkStream = runner.generate(request)
+        self._runner = runner
         self._traffic = traffic
+        self._last: list[Chunk] = []
         self.ended = False
         traffic.open += 1
 
@@ -42,10 +48,17 @@ class LeasedStream:
     async def __anext__(self) -> list[Chunk]:
         try:
             chunks = await self._inner.__anext__()
-        except (StopAsyncIteration, DockyardError):
+        except StopAsyncIteration:
+            early = not self.ended and not self._runner.alive and not any(chunk.usage for chunk in self._last)
+            self._end()
+            if early:
+                raise Overloaded("the model was unloaded in the middle of the answer", retry_after=1.0) from None
+            raise
+        except DockyardError:
             self._end()
             raise
         self._traffic.progressed = True
+        self._last = chunks
         return chunks
 
     async def aclose(self) -> None:
@@ -92,7 +105,7 @@ class Lease:
                 hint="try again: it is restarted",
                 retry_after=1.0,
             )
-        self._stream = LeasedStream(self.runner.generate(request), self._traffic)
+        self._stream = LeasedStream(self.runner, request, self._traffic)
         return self._stream
 
     def release(self) -> None:
