@@ -185,6 +185,8 @@ class _Repo:
     def pull(self) -> Entry:
         card = self._card()
         items = select(self._tree(card.sha), self._asked)
+        for item in items:
+            contained(item.path, f"hf.co/{self._asked.repo}")
         large = [item for item in items if item.lfs is not None]
         files = {
             contained(item.path): self._job.store.blob_path(f"sha256:{item.lfs.oid}") for item in large if item.lfs
