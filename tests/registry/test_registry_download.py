@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from registry_samples import QUICK, digest_of, noise
 
 from dockyard.artifact.registry.client import Registry
-from dockyard.artifact.registry.download import OnBytes, Wanted, download
+from dockyard.artifact.registry.download import download
+from dockyard.artifact.registry.flight import OnBytes, Wanted
 from dockyard.artifact.registry.memory import MemoryRegistry
 from dockyard.artifact.store import Store
 from dockyard.errors import (

@@ -8,46 +8,26 @@ same layers wait for each other and never in a circle.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
-import msgspec
-
-from dockyard.artifact import digest as digests
-from dockyard.artifact.partial import PartialBlob, full
 from dockyard.artifact.registry import headers as parse
-from dockyard.artifact.registry.ranges import BLOCK, BlockMap, missing, piece_size, pieces
+from dockyard.artifact.registry.flight import Flight, OnBytes, Wanted
+from dockyard.artifact.registry.ranges import BLOCK
 from dockyard.artifact.registry.transport import Interrupted, Response, Transport
 from dockyard.artifact.store import Store
 from dockyard.errors import Cancelled, DigestMismatch, DockyardError, NotFound, SourceError, TruncatedContent
 
 INLINE = 4 << 20
 """Blobs up to this size are hashed by the worker that fetched them; a thread for each would cost more."""
-HOT = 16
-"""Blocks of a blob that may wait in memory for its hash thread; others are read back from the page cache."""
 RAMP = 0.1
 FAST = 400e6
 """After RAMP seconds further connections open, unless the first alone brings FAST bytes a second: then the processor is
 the limit, and more connections only spread its caches."""
 _LEAST_READ = 64 << 10
-
-Open = Callable[[Mapping[str, str]], Response]
-"""Sends the GET of a blob with these further headers."""
-OnBytes = Callable[[str, int, int], None]
-"""Digest, bytes here by now, bytes in all. From any thread; raising ends the download."""
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob to fetch; ``where`` is for messages."""
-
-    digest: str
-    size: int
-    open: Open
-    where: str
 
 
 def download(
@@ -65,140 +45,6 @@ def download(
         )
 
 
-class _Blob:
-    """One blob in flight: its file, what of it is here, and who works on it."""
-
-    def __init__(self, wanted: Wanted, partial: PartialBlob, on_bytes: OnBytes) -> None:
-        self.wanted = wanted
-        self.partial = partial
-        self.computed: str | None = None
-        self.closing = ExitStack()
-        self.inline = False
-        self.whole = False
-        self.stopped = False
-        self._users = 0
-        self._hot: dict[int, memoryview] = {}
-        self._spare: list[memoryview] = []
-        self._hashed: int | None = None
-        self._on_bytes = on_bytes
-        self._changed = threading.Condition()
-        side = partial.path.with_name(partial.path.name + ".map")
-        known = side.exists()
-        self.fd = os.open(partial.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        length = os.fstat(self.fd).st_size
-        self.map = BlockMap(wanted.size, path=side)
-        if known and length != wanted.size:
-            self.map.clear()
-        elif not known and length:
-            self.map.written(0, length)  # left by a writer that goes from front to back
-        self.current = self.map.bytes_done()
-        self.resumed = self.current > 0
-        if length != wanted.size:
-            self._allocate()
-
-    def _allocate(self) -> None:
-        try:
-            os.posix_fallocate(self.fd, 0, self.wanted.size)
-        except OSError as error:
-            if isinstance(failure := full(error, self.partial.path), DockyardError) and failure.status == 507:
-                raise failure from error
-            os.ftruncate(self.fd, self.wanted.size)  # a file system without fallocate
-
-    def jobs(self, connections: int) -> list[tuple[int, int]]:
-        holes = missing(self.map.done, self.wanted.size, self.map.block)
-        return list(pieces(holes, piece_size(self.wanted.size, connections)))
-
-    def write(self, block: memoryview, at: int) -> memoryview:
-        """Write a whole block, or the blob's last bytes; returns a block to use next."""
-        rest, place = block, at
-        try:
-            while rest:
-                count = os.pwrite(self.fd, rest, place)
-                rest, place = rest[count:], place + count
-        except OSError as error:
-            raise full(error, self.partial.path) from error
-        with self._changed:
-            self.map.written(at, place)
-            self._changed.notify_all()
-            while self._ahead(at) and not self.stopped:
-                self._changed.wait()
-            if self._hashed is None or not self._hashed <= at < self._hashed + HOT * BLOCK:
-                return block
-            self._hot[at] = block
-            return self._spare.pop() if self._spare else memoryview(bytearray(BLOCK))
-
-    def _ahead(self, at: int) -> bool:
-        """Whether the hash thread has a full store of blocks before this one, so that waiting costs nothing."""
-        if self._hashed is None or at < self._hashed + HOT * BLOCK:
-            return False
-        return self.map.frontier(self._hashed) > at
-
-    def report(self, count: int) -> None:
-        with self._changed:
-            self.current = min(self.wanted.size, self.current + count)
-            current = self.current
-        self._on_bytes(self.wanted.digest, current, self.wanted.size)
-
-    def claim_whole(self) -> bool:
-        """For the one worker that streams all of it from a server that sends no ranges."""
-        with self._changed:
-            if self.whole:
-                return False
-            self.whole = True
-            return True
-
-    def stop(self) -> None:
-        with self._changed:
-            self.stopped = True
-            self._changed.notify_all()
-
-    def enter(self) -> bool:
-        with self._changed:
-            self._users += not self.stopped
-            return not self.stopped
-
-    def leave(self) -> None:
-        with self._changed:
-            self._users -= 1
-            self._changed.notify_all()
-
-    def hash(self) -> None:
-        """Hash behind the writers to the end; sets ``computed``, unless stopped."""
-        state = digests.hasher(self.wanted.digest)
-        own = memoryview(bytearray(min(BLOCK, self.wanted.size)))
-        at = 0
-        while at < self.wanted.size:
-            with self._changed:
-                self._hashed = at
-                self._changed.notify_all()
-                while self.map.frontier(at) <= at and not self.stopped:
-                    self._changed.wait()
-                if self.stopped:
-                    return
-                hot = self._hot.pop(at, None)
-            view = own[: min(BLOCK, self.wanted.size - at)] if hot is None else hot
-            count = os.preadv(self.fd, [view], at) if hot is None else len(view)
-            if count != len(view):
-                raise TruncatedContent(f"{self.partial.path} became shorter while it was read")
-            state.update(view)
-            at += count
-            if hot is not None and len(hot) == BLOCK:
-                with self._changed:
-                    self._spare.append(hot)
-        self.computed = f"{self.wanted.digest.partition(':')[0]}:{state.hexdigest()}"
-
-    def retire(self) -> None:
-        """Wait until no thread uses the file, and close it."""
-        self.stop()
-        with self._changed:
-            while self._users:
-                self._changed.wait()
-        self.map.close()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
 class _Download:
     """The threads of one call of ``download``."""
 
@@ -208,9 +54,9 @@ class _Download:
         self._transport = transport
         self._received = 0
         self._on_bytes = on_bytes
-        self._jobs: queue.SimpleQueue[tuple[_Blob, int, int] | None] = queue.SimpleQueue()
-        self._events: queue.SimpleQueue[tuple[_Blob | None, BaseException | None]] = queue.SimpleQueue()
-        self._open: dict[str, _Blob] = {}
+        self._jobs: queue.SimpleQueue[tuple[Flight, int, int] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[Flight | None, BaseException | None]] = queue.SimpleQueue()
+        self._open: dict[str, Flight] = {}
         self._threads: list[threading.Thread] = []
 
     def run(self, wanted: Sequence[Wanted]) -> None:
@@ -248,7 +94,7 @@ class _Download:
                 partial.commit()
                 self._on_bytes(wanted.digest, wanted.size, wanted.size)
                 return
-            blob = _Blob(wanted, partial, self._on_bytes)
+            blob = Flight(wanted, partial, self._on_bytes)
             blob.closing = stack.pop_all()
         self._open[wanted.digest] = blob
         if blob.resumed:
@@ -260,7 +106,7 @@ class _Download:
         for start, end in jobs:
             self._jobs.put((blob, start, end))
 
-    def _finish(self, blob: _Blob) -> None:
+    def _finish(self, blob: Flight) -> None:
         blob.retire()
         spoiled = blob.computed != blob.wanted.digest and blob.resumed
         del self._open[blob.wanted.digest]
@@ -278,7 +124,7 @@ class _Download:
     def _count(self, count: int) -> None:
         self._received += count  # a guess for _join; a lost update does not matter
 
-    def _hash(self, blob: _Blob) -> None:
+    def _hash(self, blob: Flight) -> None:
         if not blob.enter():
             return
         error: BaseException | None = None
@@ -320,7 +166,7 @@ class _Piece:
     """One range of a blob, with its retries."""
 
     def __init__(
-        self, blob: _Blob, start: int, end: int, transport: Transport, received: Callable[[int], None]
+        self, blob: Flight, start: int, end: int, transport: Transport, received: Callable[[int], None]
     ) -> None:
         self._blob = blob
         self._block = memoryview(bytearray(min(BLOCK, blob.wanted.size)))

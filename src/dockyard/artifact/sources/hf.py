@@ -21,7 +21,8 @@ from dockyard.artifact.digest import valid
 from dockyard.artifact.manifest import About
 from dockyard.artifact.packing import pack_files
 from dockyard.artifact.reference import is_source, named
-from dockyard.artifact.registry.download import Wanted, download
+from dockyard.artifact.registry.download import download
+from dockyard.artifact.registry.flight import Wanted
 from dockyard.artifact.registry.headers import next_link, retry_after
 from dockyard.artifact.registry.transport import Response, Transport, is_loopback
 from dockyard.artifact.safety import contained, is_pickle

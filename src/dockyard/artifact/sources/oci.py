@@ -8,7 +8,8 @@ from dockyard.artifact.document import Index, Manifest, parse_manifest
 from dockyard.artifact.packing import entry
 from dockyard.artifact.reference import parse
 from dockyard.artifact.registry.client import Fetched, Registry
-from dockyard.artifact.registry.download import Wanted, download
+from dockyard.artifact.registry.download import download
+from dockyard.artifact.registry.flight import Wanted
 from dockyard.artifact.registry.transport import is_loopback
 from dockyard.artifact.sources import Job, Source
 from dockyard.artifact.store import Entry

