@@ -27,7 +27,7 @@ from dockyard.api._wire import (
     send_bytes,
     send_error,
 )
-from dockyard.errors import DockyardError
+from dockyard.errors import DockyardError, Overloaded
 from dockyard.gateway import Gateway, Reply
 from dockyard.types import Call, Chunk, Usage
 
@@ -100,6 +100,7 @@ class Endpoint:
     async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
         exchange = Exchange(asked, explain, send, task, self._watchdog)
         hang_up = HangUp(receive, task)
+        self._watchdog.open.add(task)
         try:
             if asked.calls[0].stream:
                 await exchange.stream(self._gateway)
@@ -108,9 +109,11 @@ class Endpoint:
         except asyncio.CancelledError:
             stalled = task in self._watchdog.expired
             self._watchdog.expired.discard(task)
-            if not hang_up.gone and not stalled:
+            if not (hang_up.gone or stalled or self._watchdog.ending):
                 raise
             task.uncancel()
+            if self._watchdog.ending and not hang_up.gone:
+                await exchange.fail(Overloaded("the server is stopping", retry_after=5))
         except DockyardError as error:
             await exchange.fail(error)
         except Exception:
@@ -118,6 +121,7 @@ class Endpoint:
             await exchange.fail(DockyardError("the server failed on this request", hint="its log says why"))
         finally:
             hang_up.stop()
+            self._watchdog.open.discard(task)
             self._watchdog.deadlines.pop(task, None)
 
 

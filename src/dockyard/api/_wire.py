@@ -34,11 +34,16 @@ class MethodNotAllowed(DockyardError):
 
 
 class Watchdog:
-    """Ends requests whose client sends or takes nothing for too long. A dict entry a request; one task for all."""
+    """Ends requests whose client sends or takes nothing for too long. A dict entry a request; one task for all.
+
+    ``open`` holds the tasks of all requests being answered; ``end`` cancels them when the server must go.
+    """
 
     def __init__(self) -> None:
         self.deadlines: dict[asyncio.Task[Any], float] = {}
         self.expired: set[asyncio.Task[Any]] = set()
+        self.open: set[asyncio.Task[Any]] = set()
+        self.ending = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -49,6 +54,15 @@ class Watchdog:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    async def end(self, seconds: float = 5.0) -> None:
+        """Cut short whatever is still being answered, and wait for it to be over."""
+        self.ending = True
+        tasks = list(self.open)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
 
     def sweep(self, now: float) -> None:
         """Cancel whatever is overdue."""

@@ -88,8 +88,14 @@ class Door(Litestar):
         handler = self.hot.get(scope["path"])
         if handler is not None:
             await handler(scope, headers, receive, send)
-        else:
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self.site.watchdog.open.add(task)
+        try:
             await super().__call__(scope, Patient(receive), send)
+        finally:
+            self.site.watchdog.open.discard(task)
 
 
 class Patient:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
-HEADER_MILLISECONDS = 15_000
+HEADER_MILLISECONDS = 10_000
 HEADER_BYTES = 64 << 10
 BACKLOG = 1024
 SPARE_FILES = 4096
@@ -186,6 +186,7 @@ class _Server:
             note.unlink(missing_ok=True)
             stop.cancel()
             loading.cancel()
+            await site.watchdog.end()
             granian.stop()
             await asyncio.gather(running, loading, return_exceptions=True)
         if not self._stopping.is_set():
