@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -82,6 +82,8 @@ class Commands(MutableMapping[str, Any]):
         self._places = {name: place for section in SECTIONS.values() for name, place in section.items()}
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._places and name not in HIDDEN:
+            raise KeyError(name)
         module, attribute, _ = self._places.get(name) or HIDDEN[name]
         return command_of(getattr(importlib.import_module(f"dockyard.cli.{module}"), attribute), name)
 
@@ -108,43 +110,77 @@ class Group(TyperGroup):
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Options"):
+            formatter.write_dl(OPTIONS)
+        self.format_commands(ctx, formatter)
+
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         for title, section in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, text) for name, (_, _, text) in section.items()])
 
 
-CONTEXT = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(
-    cls=Group, no_args_is_help=True, rich_markup_mode=None, context_settings=CONTEXT, epilog=EPILOG, name="dockyard"
-)
+def show_help(command: Any, words: Sequence[str]) -> bool:
+    """Print a command's help if the words ask for it, without parsing the others; whether they did.
+
+    The parser would first import what checks values, which takes longer than everything else together.
+    """
+    if not {"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words):
+        return False
+    context = typer.Context(command, info_name="dockyard", **CONTEXT)
+    for word in words:
+        if not hasattr(command, "get_command") or word.startswith("-"):
+            break
+        found = command.get_command(context, word)
+        if found is None:
+            return False  # the parser says what is near
+        command, context = found, typer.Context(found, info_name=word, parent=context, **CONTEXT)
+    print(command.get_help(context))
+    return True
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from dockyard import __version__
+OPTIONS = [
+    ("--debug", "Show where an error came from; DOCKYARD_DEBUG=1 does so too."),
+    ("--version", "Show the version and exit."),
+    ("--install-completion", "Install completion for the current shell; --show-completion prints it."),
+    ("-h, --help", "Show this message and exit; every command has one."),
+]
+"""Of the root command; ``run`` reads them, for the same reason."""
 
-        typer.echo(f"dockyard {__version__}")
-        raise typer.Exit
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
-@app.callback()
-def root(
-    ctx: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Run, package, serve and watch generative models on your own machines."""
-    ctx.obj["debug"] = debug or bool(os.environ.get("DOCKYARD_DEBUG"))
+def root(*, completion: bool) -> Any:
+    """The root command; what installs shell completion is imported on demand."""
+    app = typer.Typer(
+        cls=Group,
+        name="dockyard",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings=CONTEXT,
+        epilog=EPILOG,
+        add_completion=completion,
+        pretty_exceptions_enable=False,
+    )
+    app.callback(help="Run, package, serve and watch generative models on your own machines.")(lambda: None)
+    return typer.main.get_command(app)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the arguments say and return the exit code; errors are printed, not raised."""
-    state: dict[str, Any] = {"debug": False}
+    debug, words = bool(os.environ.get("DOCKYARD_DEBUG")), list(arguments)
+    while words[:1] == ["--debug"]:
+        debug = bool(words.pop(0))
+    if words[:1] == ["--version"]:
+        from dockyard import __version__
+
+        print(f"dockyard {__version__}")
+        return 0
+    completion = "_DOCKYARD_COMPLETE" in os.environ or (bool(words) and words[0].endswith("-completion"))
     try:
-        code = app(list(arguments), prog_name="dockyard", standalone_mode=False, obj=state)
+        command = root(completion=completion)
+        code = 0 if show_help(command, words) else command.main(words, prog_name="dockyard", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except BrokenPipeError:
@@ -154,7 +190,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except Exception as error:  # noqa: BLE001 - the one place that turns any failure into an exit code
-        if state["debug"]:
+        if debug:
             import traceback
 
             traceback.print_exc()
