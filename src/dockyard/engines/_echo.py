@@ -36,7 +36,8 @@ def answer(request: Request) -> list[Chunk]:
     words: list[str] = _WORD.findall(said)
     limit = sampling.max_tokens
     if limit is not None and sampling.ignore_eos and words:
-        words = (words * (limit // len(words) + 1))[:limit]
+        again = words if words[0][0].isspace() else [f" {words[0]}", *words[1:]]
+        words = (words + again * (limit // len(words)))[:limit]
     finish = "length" if limit is not None and limit <= len(words) else "stop"
     words = words[:limit] or [""]
     usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=len([word for word in words if word]) * sampling.n)

@@ -87,10 +87,14 @@ class Native:
                     if reply.status != 200:
                         raise _refusal(reply.status, reply.read())
                     while line := reply.readline():
-                        if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
-                            _raise_error_event(line)
-                        elif receive(line[6:]):
+                        if line.startswith(b"data: {"):
+                            if receive(line[6:]):
+                                return
+                        elif line.startswith(b"data: [DONE]"):
                             return
+                        else:
+                            _raise_error_event(line)
+                    raise ConnectionError("it hung up in the middle of an answer")
             except (OSError, http.client.HTTPException) as error:
                 raise WorkerCrashed(f"llama-server of {self._reference} went away: {error}") from error
 
