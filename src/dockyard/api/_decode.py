@@ -48,11 +48,11 @@ class BodyReader(Generic[T]):
         return found, {name: value for name, value in unknown.items() if value is not None}
 
 
-def explained(error: msgspec.ValidationError) -> InvalidRequest:
-    """A validation failure as an error that names the field."""
+def explained(error: msgspec.ValidationError, root: str = "$") -> InvalidRequest:
+    """A validation failure as an error that names the field; ``root`` is the path of the body itself."""
     match = _AT.match(str(error))
     text, path = (match["text"], match["path"] or "") if match else (str(error), "")
-    param = path.removeprefix("$").lstrip(".")
+    param = path.removeprefix(root).lstrip(".")
     if unknown := _UNKNOWN.match(text):
         name = f"{param}.{unknown['name']}" if param else unknown["name"]
         return UnsupportedParameter(f"there is no field {name!r} here", param=name)
