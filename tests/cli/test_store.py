@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,3 +178,14 @@ def test_keys_are_made_listed_and_revoked(capsys: Capture) -> None:
 def test_model_names_complete(dockyard: Callable[..., subprocess.CompletedProcess[str]], stocked_home: Path) -> None:
     environ = {"_DOCKYARD_COMPLETE": "complete_bash", "COMP_WORDS": "dockyard run smo", "COMP_CWORD": "2"}
     assert dockyard(home=stocked_home, environ=environ).stdout.split() == ["smollm2"]
+
+
+def test_json_has_the_fields_that_the_documentation_promises(stocked: Path, capsys: Capture) -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "concepts" / "command-line.md"
+    rows = dict(re.findall(r"^\| `([a-z]+)`[^|]*\| `\[?\{(.+?)\}\]?`", page.read_text(), re.MULTILINE))
+    lines = ("ls", "inspect smollm2", "history smollm2", "df", "gc", "config", "plugins", "version")
+    for verb, *arguments in map(str.split, lines):
+        assert run([verb, *arguments, "--json"]) == 0
+        found = json.loads(said(capsys))
+        promised = set(re.sub(r": (\[?\{[^}]*\}\]?)", "", rows[verb]).split(", "))
+        assert set(found[0] if isinstance(found, list) else found) == promised, verb

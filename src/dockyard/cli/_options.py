@@ -19,5 +19,5 @@ Host = Annotated[
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name, digest or id.", autocompletion=model_names)]
 Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL...", help="Names, digests or ids.", autocompletion=model_names)
+    list[str], typer.Argument(metavar="MODEL", help="Names, digests or ids.", autocompletion=model_names)
 ]

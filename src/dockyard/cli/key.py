@@ -68,7 +68,7 @@ def ls(as_json: AsJson = False) -> None:
 
 
 @app.command("rm")
-def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
+def rm(names: Annotated[list[str], typer.Argument(metavar="NAME")]) -> None:
     """Revoke keys."""
 
     async def revoke(state: State) -> None:

@@ -127,11 +127,20 @@ def _until(moment: float | None) -> str:
 
 
 def _show_fields(answer: dict[str, Any], indent: str = "") -> None:
+    """A line a field, with sizes and times as people read them."""
+    from dockyard.cli._output import ago, size, span
+
     for name, value in answer.items():
         if isinstance(value, dict):
             print(f"{indent}{name}:")
             _show_fields(value, indent + "  ")
-        elif isinstance(value, list):
-            print(f"{indent}{name}: {', '.join(str(item) for item in value) or 'none'}")
-        else:
-            print(f"{indent}{name}: {value}")
+            continue
+        if isinstance(value, list):
+            value = ", ".join(str(item) for item in value) or "none"
+        elif name.startswith("memory"):
+            value = size(value)
+        elif name == "uptime":
+            value = span(value)
+        elif name == "started":
+            value = ago(value)
+        print(f"{indent}{name}: {value}")

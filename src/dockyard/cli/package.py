@@ -28,7 +28,7 @@ Adapters = Annotated[
 
 def package(
     words: Annotated[
-        list[str], typer.Argument(metavar="[PATH]... NAME", help="Weights, or a model's folder; then the name to give.")
+        list[str], typer.Argument(metavar="PATH... NAME", help="Weights, or a model's folder; then the name to give.")
     ],
     base: Annotated[
         str | None, typer.Option("--from", metavar="MODEL", help="Start from this artifact, and share its layers.")

@@ -19,7 +19,7 @@ def run(
     model: Model,
     prompt: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PROMPT]...", help="What to ask; `-` stands for standard input. Without: talk."),
+        typer.Argument(metavar="PROMPT", help="What to ask; `-` stands for standard input. Without: talk."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="System prompt.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")] = None,

