@@ -6,7 +6,8 @@
 #                            with `nsenter --net=/run/netns/NAME`, whose NAME is the second word that this prints
 #   engine.sh down FOLDER    stop it and take away its namespace and control groups; the images stay in FOLDER
 #
-# build and run print the engine's address. Needs root, docker.io, runc, iptables, iproute2.
+# build and run first stop what runs on FOLDER, and print the engine's address. Needs root, docker.io, runc, iptables and
+# iproute2.
 set -euo pipefail
 
 mode=$1
@@ -57,7 +58,7 @@ up() {
 }
 
 case $mode in
-  build | run) up ;;
+  build | run) down; up ;;
   down) down ;;
   *) echo "engine.sh build|run|down FOLDER" >&2; exit 2 ;;
 esac

@@ -97,7 +97,7 @@ def test_process_may_little(stack: Stack) -> None:
 
 
 def test_the_limits_are_the_machine(stack: Stack) -> None:
-    code = "from dockyard.hardware import detect; h = detect(); print(h.cores, h.memory)"
+    code = "from dockyard.hardware import detect; h = detect(); print(h.cores, h.memory_total)"
     cores, memory = stack.run("/opt/dockyard/bin/python", "-c", code).split()
     assert float(cores) <= 2
     assert int(memory) == 2 << 30
