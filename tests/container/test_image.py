@@ -162,6 +162,7 @@ def test_a_model_that_does_not_fit_is_refused_and_nothing_is_killed(engine: Engi
         assert error["code"] == "insufficient_memory"
         assert "t/large" in error["message"]
         # Nothing was killed on the way, and a model that does fit is served in the same container.
+        engine.docker("exec", name, "dockyard", "pull", "smollm2")
         status, text = ask(engine, "a-key-for-this", "smollm2", stream=False, port=12435)
         assert status == 200, text
         state = json.loads(engine.docker("inspect", "--format", "{{json .State}}", name))
