@@ -9,6 +9,7 @@ from hugging_face import COMMIT, Hub
 from source_samples import CONFIG, gguf, read, safetensors
 
 from dockyard.artifact.sources._names import choose_gguf, choose_projector, gguf_groups, quantization, shard_of
+from dockyard.artifact.sources.hf import Item, Wish, select
 from dockyard.artifact.store import Store
 from dockyard.artifact.transfer import pull
 from dockyard.errors import (
@@ -109,6 +110,18 @@ def test_a_safetensors_repository_comes_without_its_pickles(hub: Hub, store: Sto
     assert sorted(files) == ["LICENSE.md", "config.json", "model.safetensors", "tokenizer.json"]
     with pytest.raises(ModelNotFound, match="no GGUF"):
         pull(store, "hf.co/Org/Safe:Q4_0", settings)
+
+
+def test_an_openvino_repository_is_chosen_by_its_graphs() -> None:
+    paths = [
+        "openvino_model.xml",
+        "openvino_model.bin",
+        "openvino_tokenizer.xml",
+        "openvino_tokenizer.bin",
+        "config.json",
+    ]
+    found = select([Item(path=path) for path in [*paths, "training_args.bin"]], Wish("Org/IR", None, "main"))
+    assert [item.path for item in found] == paths
 
 
 def test_pickles_are_refused_by_name(hub: Hub, store: Store, settings: Settings) -> None:

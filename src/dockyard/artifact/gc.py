@@ -163,8 +163,9 @@ def _sweep_incoming(store: Store, grace: float, before: float) -> tuple[int, int
                 continue
             if not _unlocked(store, path):
                 continue
-            path.unlink(missing_ok=True)
-            count, size = count + 1, size + found.st_blocks * 512
+            size += _own_bytes(path) if path.is_dir() else found.st_blocks * 512
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            count += 1
     return count, size
 
 

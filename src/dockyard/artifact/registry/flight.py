@@ -15,7 +15,7 @@ from dockyard.artifact.registry.ranges import BLOCK, BlockMap, missing, piece_si
 from dockyard.artifact.registry.transport import Response
 from dockyard.errors import StoreFull, TruncatedContent
 
-HOT = 16
+HOT = 4
 """Blocks of a blob that may wait in memory for its hash thread; others are read back from the page cache."""
 
 Open = Callable[[Mapping[str, str]], Response]

@@ -162,6 +162,10 @@ def _folder(paths: list[str], repo: str) -> list[str]:
         weights = [path for path in weights if path in sharded or path.rpartition("/")[0] not in top]
         if weights:
             return [*weights, *(path for path in useful if path.lower().endswith(_CONFIGS))]
+    graphs = [path for path in paths if path.endswith(".xml") and f"{path[:-4]}.bin" in paths]
+    if any(path.rpartition("/")[2].startswith("openvino_") for path in graphs):
+        weights = [f"{path[:-4]}.bin" for path in graphs]
+        return [*graphs, *weights, *(path for path in useful if path.lower().endswith(_CONFIGS))]
     pickles = [path for path in paths if is_pickle(path, b"\x80\x02")]
     if pickles:
         raise UnsafeContent(

@@ -80,7 +80,7 @@ class Pypi:
 
     def pull(self, job: Job) -> Entry:
         asked = wish(job.text)
-        with tempfile.TemporaryDirectory(prefix="pypi-", dir=job.store.incoming) as name:
+        with job.store.lease(), tempfile.TemporaryDirectory(prefix="pypi-", dir=job.store.incoming) as name:
             folder = Path(name)
             carriers = _installed(asked) or list(_fetched(asked, job, folder))
             files = _files(asked, carriers, folder / "files", job)
