@@ -125,3 +125,25 @@ def test_history_comes_back_in_the_next_conversation(terminal: Callable[..., Any
         shell.wait_for(">")
         shell.type("\x04")
         assert shell.ended() == 0
+
+
+@pytest.mark.model
+def test_ctrl_c_spares_the_worker_of_a_real_model(
+    terminal: Callable[..., Any], stocked_home: Path, processes: Callable[[Path], list[Any]]
+) -> None:
+    shell = terminal("run", "smollm2", "--max-tokens", "2000", "--stats", home=stocked_home)
+    shell.wait_for(">")
+    shell.type("Tell a very long story about a harbour.\r")
+    shell.wait_for(" the ")
+    shell.type("\x03")
+    shell.wait_for("(stopped)")
+    before = {process.pid for process in processes(stocked_home)}
+    shell.type("/set max_tokens 5\r")
+    shell.wait_for("Set: max_tokens 5")
+    shell.type("Say hello.\r")
+    shell.wait_for("tokens/s")
+    assert before <= {process.pid for process in processes(stocked_home)}
+    shell.wait_for(">")
+    shell.type("/bye\r")
+    assert shell.ended() == 0
+    assert processes(stocked_home) == []
