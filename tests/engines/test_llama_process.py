@@ -7,13 +7,15 @@ import os
 import signal
 import socket
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 import pytest
 
-from dockyard.errors import LoadFailed, WorkerCrashed
+from dockyard.errors import LoadFailed, Overloaded, WorkerCrashed
 from dockyard.fleet.runner import Runner
 from dockyard.types import Sampling
 
@@ -21,7 +23,28 @@ from .conftest import ask, collect, prepare, said, smol
 
 pytestmark = [pytest.mark.anyio, pytest.mark.model]
 LONG = Sampling(max_tokens=400, ignore_eos=True)
-SMALL = {"context": 256, "parallel": 2, "threads": 1}
+SMALL: dict[str, Any] = {"context": 256, "parallel": 2, "threads": 1}
+
+
+Launch = Callable[..., Awaitable[Runner]]
+
+
+@pytest.fixture
+async def launch(starter_gguf: Path, tmp_path: Path) -> AsyncIterator[Launch]:
+    """Loads the starter model as asked; whatever becomes of the test, it is stopped in the end."""
+    made: list[Runner] = []
+
+    async def start(driver: str, **options: Any) -> Runner:
+        template = options.pop("template", None)
+        files = msgspec.structs.replace(smol(starter_gguf), chat_template=template)
+        runner, _ = prepare(files, driver, tmp_path / "log", **{**SMALL, **options})
+        made.append(runner)
+        await runner.start()
+        return runner
+
+    yield start
+    for runner in made:
+        await runner.stop()
 
 
 def family(runner: Runner) -> list[psutil.Process]:
@@ -66,10 +89,9 @@ async def test_prediction_is_near_what_it_takes(llama: Runner, starter_gguf: Pat
 
 
 @pytest.mark.parametrize("driver", ["embedded", "native"])
-async def test_killed_mid_stream(driver: str, starter_gguf: Path, tmp_path: Path) -> None:
+async def test_killed_mid_stream(driver: str, launch: Launch) -> None:
     for _ in range(3):
-        runner, _ = prepare(smol(starter_gguf), driver, tmp_path / "log", **SMALL)
-        await runner.start()
+        runner = await launch(driver)
         processes = family(runner)
         stream = runner.generate(ask("A tale", sampling=LONG))
         await stream.__anext__()
@@ -79,9 +101,8 @@ async def test_killed_mid_stream(driver: str, starter_gguf: Path, tmp_path: Path
         assert await gone(processes)
 
 
-async def test_a_native_server_that_dies_takes_its_worker_along(starter_gguf: Path, tmp_path: Path) -> None:
-    runner, _ = prepare(smol(starter_gguf), "native", tmp_path / "log", **SMALL)
-    await runner.start()
+async def test_a_native_server_that_dies_takes_its_worker_along(launch: Launch) -> None:
+    runner = await launch("native")
     processes = family(runner)
     assert len(processes) == 2
     stream = runner.generate(ask("A tale", sampling=LONG))
@@ -93,12 +114,10 @@ async def test_a_native_server_that_dies_takes_its_worker_along(starter_gguf: Pa
     assert not ended.expected
     assert "llama-server ended by itself: -9" in ended.log_tail
     assert await gone(processes)
-    await runner.stop()
 
 
-async def test_a_stopped_native_server_leaves_no_process_and_no_folder(starter_gguf: Path, tmp_path: Path) -> None:
-    runner, _ = prepare(smol(starter_gguf), "native", tmp_path / "log", **SMALL)
-    await runner.start()
+async def test_a_stopped_native_server_leaves_no_process_and_no_folder(launch: Launch) -> None:
+    runner = await launch("native")
     processes = family(runner)
     folder = Path(next(part for part in processes[1].cmdline() if part.endswith(".sock"))).parent
     assert folder.is_dir()
@@ -121,32 +140,34 @@ async def test_a_file_cut_short_says_so(driver: str, starter_gguf: Path, tmp_pat
 
 
 @pytest.mark.parametrize("driver", ["embedded", "native"])
-async def test_the_artifacts_own_chat_template_counts(driver: str, starter_gguf: Path, tmp_path: Path) -> None:
+async def test_the_artifacts_own_chat_template_counts(driver: str, launch: Launch) -> None:
     template = "{% for m in messages %}{{ m.content }}{% endfor %}: one two three four five six"
-    files = msgspec.structs.replace(smol(starter_gguf), chat_template=template)
-    runner, _ = prepare(files, driver, tmp_path / "log", **SMALL)
-    await runner.start()
+    runner = await launch(driver, template=template)
     chunks = await collect(runner, ask("Count", sampling=Sampling(max_tokens=2, temperature=0)))
     assert said(chunks).strip().startswith("seven")
-    await runner.stop()
 
 
-async def test_a_full_pool_is_an_error_that_says_so(starter_gguf: Path, tmp_path: Path) -> None:
-    """Four requests that each fit, but not together: what can't go on fails loudly, and the model goes on."""
-    options = {"context": 256, "parallel": 4, "threads": 1, "flags": {"kv_tokens": 256}}
-    runner, _ = prepare(smol(starter_gguf), "embedded", tmp_path / "log", **options)
-    await runner.start()
-    requests = [ask("A tale of the sea", number, Sampling(max_tokens=100, ignore_eos=True)) for number in range(4)]
+@pytest.mark.parametrize("driver", ["embedded", "native"])
+async def test_a_full_pool_takes_the_newest_and_spares_the_rest(driver: str, launch: Launch) -> None:
+    """Three requests that each fit, but not together: the oldest finish, what had to go says why, the model goes on."""
+    options = {"context": 256, "parallel": 3, "threads": 1, "flags": {"kv_tokens": 256}}
+    runner = await launch(driver, **options)
+    long = Sampling(max_tokens=70, ignore_eos=True)
+    requests = [ask("A tale of the sea", number, long) for number in range(3)]
     answers = await asyncio.gather(*(collect(runner, request) for request in requests), return_exceptions=True)
-    assert any("KV cache" in str(answer) for answer in answers if isinstance(answer, Exception))
+    failed = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert all(isinstance(each, Overloaded) and "KV cache" in str(each) for each in failed)
+    assert 1 <= len(failed) <= 2
+    for answer in answers:
+        if not isinstance(answer, BaseException):
+            assert answer[-1].usage is not None
+            assert answer[-1].usage.completion_tokens == 70
     assert said(await collect(runner, ask("Hi")))
-    await runner.stop()
 
 
-async def test_the_worker_does_not_outlive_a_killed_test(starter_gguf: Path, tmp_path: Path) -> None:
+async def test_the_worker_does_not_outlive_a_killed_test(launch: Launch) -> None:
     """The native server is tied to the worker: killing the worker alone ends both, at once."""
-    runner, _ = prepare(smol(starter_gguf), "native", tmp_path / "log", **SMALL)
-    await runner.start()
+    runner = await launch("native")
     processes = family(runner)
     os.kill(processes[0].pid, signal.SIGKILL)
     assert await gone(processes)

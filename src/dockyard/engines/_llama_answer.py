@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dockyard.engines import Emit
+from dockyard.engines._llama_pool import Share
 from dockyard.errors import ContextOverflow, DockyardError, EngineError, InvalidRequest, Overloaded
 from dockyard.types import Chunk, Json, TokenLogprob, Usage
 
@@ -63,22 +64,33 @@ class _Error(msgspec.Struct):
     n_ctx: int | None = None
 
 
+class _Progress(msgspec.Struct):
+    total: int = 0
+
+
 class _Event(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
     timings: _Timings | None = None
     error: _Error | None = None
+    prompt_progress: _Progress | None = None
 
 
 _decoder = msgspec.json.Decoder(_Event)
 
 
 class Answer:
-    """Takes the events of one request; call it with each, then ``finish``."""
+    """Takes the events of one request; call it with each, then ``finish``.
 
-    def __init__(self, emit: Emit, logprobs: int | None) -> None:
+    ``yielded`` is True where it was cut off to leave room in the pool, and ``silent`` while nothing was emitted.
+    """
+
+    def __init__(self, emit: Emit, logprobs: int | None, share: Share) -> None:
         self._emit = emit
         self._logprobs = logprobs
+        self._share = share
+        self.yielded = False
+        self.silent = True
         self._held: Chunk | None = None
         self._usage = Usage()
         self._error: DockyardError | None = None
@@ -89,10 +101,16 @@ class Answer:
         event = _decoder.decode(data)
         if event.error is not None:
             self._error = error(event.error)
+            self.yielded = _is_full(event.error)
             return True
+        if event.prompt_progress is not None:
+            self._share.prompt(event.prompt_progress.total)
         for choice in event.choices:
             chunk = self._chunk(choice)
             if choice.finish_reason is None:
+                if chunk is not None:
+                    self.silent = False
+                    self._share.grow()
                 cancelled = self._emit(chunk)
             else:
                 cancelled = self._hold(chunk or Chunk(index=choice.index, finish=choice.finish_reason))
@@ -101,10 +119,14 @@ class Answer:
                 return True
         if event.usage is not None:
             self._count(event.usage, event.timings or _Timings())
-        return False
+        elif self._share.yields and self._held is None:
+            self.yielded = True
+        return self.yielded
 
     def finish(self) -> None:
         """Emit what was held back: the last chunk, with the usage. Raises what went wrong."""
+        if self.yielded:
+            raise _full()
         if self._error is not None:
             raise self._error
         if self._cancelled:
@@ -152,6 +174,18 @@ def _logprob(found: _Probability, wanted: int) -> TokenLogprob:
     return TokenLogprob(found.token, found.logprob, found.bytes, top)
 
 
+def _is_full(found: _Error) -> bool:
+    return "Context size has been exceeded" in found.message
+
+
+def _full() -> Overloaded:
+    return Overloaded(
+        "the KV cache that all requests of this model share is full, and this one had to go",
+        hint="try again, or load the model with fewer parallel requests or a larger flag kv_tokens",
+        retry_after=1.0,
+    )
+
+
 def error(found: _Error) -> DockyardError:
     """What llama.cpp complains of, as one of ours."""
     if found.type == "exceed_context_size_error":
@@ -159,12 +193,8 @@ def error(found: _Error) -> DockyardError:
             f"the prompt has {found.n_prompt_tokens} tokens; this model is loaded with a context of {found.n_ctx}",
             hint="shorten the prompt, or load the model with a larger context",
         )
-    if "Context size has been exceeded" in found.message:
-        return Overloaded(
-            "the KV cache that all requests of this model share is full",
-            hint="try again, or load the model with fewer parallel requests or a larger flag kv_tokens",
-            retry_after=1.0,
-        )
+    if _is_full(found):
+        return _full()
     if found.type == "invalid_request_error" or 400 <= found.code < 500:
         return InvalidRequest(f"llama.cpp: {found.message}")
     if found.type == "unavailable_error":

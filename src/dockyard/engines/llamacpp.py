@@ -15,12 +15,16 @@ import msgspec
 from dockyard.engines import Emit, LoadPlan
 from dockyard.engines._llama_answer import Answer
 from dockyard.engines._llama_native import Native, find
-from dockyard.engines._llama_plan import Flags, read_flags, shape
+from dockyard.engines._llama_plan import BATCH, Flags, read_flags, shape
+from dockyard.engines._llama_pool import Pool, Share
 from dockyard.engines._llama_request import body
-from dockyard.errors import EngineError, InvalidRequest, LoadFailed, UnsupportedParameter
+from dockyard.errors import EngineError, EngineUnavailable, InvalidRequest, LoadFailed, UnsupportedParameter
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Format, Kind, LoadOptions, ModelFiles, Request
+
+MARGIN = 4
+"""Tokens that each slot may still add, beside two batches of prompt, before a request that yields is really gone."""
 
 
 class Driver(Protocol):
@@ -44,6 +48,7 @@ class LlamaCpp:
         self._driver: Driver | None = None
         self._parallel = 1
         self._tools = True
+        self._pool = Pool(None)
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
         if any(not Path(path).is_file() for path in files.weights):
@@ -58,7 +63,7 @@ class LlamaCpp:
         if native is None and flags.native:
             raise InvalidRequest("flag native: no llama-server is on the path or in settings", param="flags.native")
         if native is None and find_spec("xllamacpp") is None:
-            raise InvalidRequest("neither xllamacpp nor a llama-server is there", hint="pip install xllamacpp")
+            raise EngineUnavailable("neither xllamacpp nor a llama-server is there", hint="pip install xllamacpp")
         if native is None and flags.gpu_layers:
             raise InvalidRequest("flag gpu_layers: only a native llama-server has it", param="flags.gpu_layers")
         found = shape(files, options, settings, hardware, flags)
@@ -81,6 +86,9 @@ class LlamaCpp:
 
             self._driver = Embedded(files, plan, flags, template)
         self._parallel = plan.parallel
+        pool = int(plan.details["pool"])
+        crowded = pool < plan.context * plan.parallel
+        self._pool = Pool(pool - MARGIN * plan.parallel - min(2 * BATCH, pool // 8) if crowded else None)
         self._tools = "tools" in (template or files.facts.chat_template or "tools")
         return plan
 
@@ -95,10 +103,22 @@ class LlamaCpp:
                 param="tools",
                 hint="leave `tools` out, or use a model that was trained on them",
             )
-        answer = Answer(emit, request.sampling.logprobs)
+        self._run(self._driver, request, emit)
+
+    def _run(self, driver: Driver, request: Request, emit: Emit) -> None:
         kind = "chat" if request.messages is not None else "complete"
-        self._driver.stream(kind, body(request, self._parallel), answer)
-        answer.finish()
+        sent = body(request, self._parallel)
+        share: Share | None = self._pool.share()
+        while share is not None:
+            answer = Answer(emit, request.sampling.logprobs, share)
+            try:
+                driver.stream(kind, sent, answer)
+            finally:
+                share.release()
+            if not (answer.yielded and answer.silent):
+                answer.finish()
+                return
+            share = self._pool.claim(share.prompt_tokens, emit)
 
     def close(self) -> None:
         driver, self._driver = self._driver, None
