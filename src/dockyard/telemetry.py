@@ -83,6 +83,7 @@ class AccessLog:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._lines: list[_Line] = []
+        self._encode = msgspec.json.Encoder().encode_lines
 
     def add(self, line: _Line) -> None:
         self._lines.append(line)
@@ -96,7 +97,7 @@ class AccessLog:
         """Write what is waiting."""
         lines, self._lines = self._lines, []
         if lines:
-            text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines).decode()
+            text = self._encode(lines).decode()
             stream = self._stream or sys.stderr
             try:
                 stream.write(text)

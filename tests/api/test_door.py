@@ -227,9 +227,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = ["model", "messages", "prompt", "temperature", "top_p", "top_k", "n", "stop", "stream", "stream_options", "seed",
-          "max_tokens", "logprobs", "top_logprobs", "logit_bias", "tools", "tool_choice", "response_format", "metadata",
-          "user", "best_of", "echo", "suffix", "modalities", "x"]  # fmt: skip
+COUNTS = ["temperature", "top_p", "top_k", "n", "seed", "max_tokens", "top_logprobs", "best_of"]
+TEXTS = ["model", "messages", "prompt", "stop", "suffix", "user"]
+OTHERS = ["stream", "stream_options", "logprobs", "logit_bias", "tools", "tool_choice", "response_format", "metadata"]
+FIELDS = [*COUNTS, *TEXTS, *OTHERS, "echo", "modalities", "x"]
 MESSAGE = st.fixed_dictionaries(
     {},
     optional={

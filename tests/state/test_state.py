@@ -107,6 +107,19 @@ async def test_usage_is_summed_by_key_and_model(url: str) -> None:
         await state.close()
 
 
+async def test_many_rows_arrive_all_and_once(url: str) -> None:
+    state = State(url)
+    await state.open()
+    try:
+        begun = time.time()
+        for _ in range(2357):
+            state.record(finished(key="many"), "ok", 0.5)
+        (row,) = [row for row in await state.usage(since=begun - 1) if row.key == "many"]
+        assert (row.requests, row.prompt_tokens, row.seconds) == (2357, 2357 * 5, pytest.approx(2357 / 2))
+    finally:
+        await state.close()
+
+
 async def test_two_servers_may_open_one_database_at_once(url: str) -> None:
     states = [State(url) for _ in range(3)]
     await asyncio.gather(*(state.open() for state in states))

@@ -75,7 +75,11 @@ def _add_gateway(site: Site, fleet: Any) -> None:
         fleet = Fleet(site.settings, site.store)
 
     def snapshot() -> Snapshot:
+        from dockyard.hardware import memory
+
+        total, available = memory()
         return Snapshot(
+            memory={"total": total, "available": available},
             active=site.gateway.load.active if site.gateway else 0,
             models=tuple(fleet.models()),
             dropped_usage_rows=site.state.dropped if site.state else 0,

@@ -99,7 +99,7 @@ class Endpoint:
 
     async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
         exchange = Exchange(asked, explain, send, task, self._watchdog)
-        hang_up = HangUp(receive, task)
+        hang_up = HangUp(receive, task, self._watchdog)
         self._watchdog.open.add(task)
         try:
             if asked.calls[0].stream:

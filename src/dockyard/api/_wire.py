@@ -16,7 +16,7 @@ Headers = dict[bytes, bytes]
 Pairs = list[tuple[bytes, bytes]]
 
 JSON_TYPE = (b"content-type", b"application/json")
-HANG_UP_LOOK_SECONDS = 0.05
+TICK_SECONDS = 0.03
 BODY_SECONDS = 30.0
 STALL_SECONDS = 60.0
 
@@ -43,6 +43,8 @@ class Watchdog:
         self.deadlines: dict[asyncio.Task[Any], float] = {}
         self.expired: set[asyncio.Task[Any]] = set()
         self.open: set[asyncio.Task[Any]] = set()
+        self.young: dict[HangUp, None] = {}
+        self._ticking = False
         self.ending = False
         self._task: asyncio.Task[None] | None = None
 
@@ -64,6 +66,20 @@ class Watchdog:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
+    def tick(self) -> None:
+        """Look at the young answers a tick from now, and so on as long as there are any."""
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = False
+        for one in list(self.young):
+            if one.age():
+                del self.young[one]
+        if self.young:
+            self.tick()
+
     def sweep(self, now: float) -> None:
         """Cancel whatever is overdue."""
         for task, deadline in list(self.deadlines.items()):
@@ -82,23 +98,33 @@ class Watchdog:
 class HangUp:
     """Cancels ``task`` when its client goes away.
 
-    Only answers that take longer than ``HANG_UP_LOOK_SECONDS`` pay for a task that listens.
+    Only answers that outlive a tick pay for a task that listens: one timer serves all that are younger.
     """
 
-    def __init__(self, receive: Receive, task: asyncio.Task[Any]) -> None:
+    __slots__ = ("_aged", "_receive", "_task", "_watchdog", "_watcher", "gone")
+
+    def __init__(self, receive: Receive, task: asyncio.Task[Any], watchdog: Watchdog) -> None:
         self.gone = False
         self._receive = receive
         self._task = task
+        self._watchdog = watchdog
         self._watcher: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(HANG_UP_LOOK_SECONDS, self._begin)
+        self._aged = False
+        watchdog.young[self] = None
+        watchdog.tick()
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self._watchdog.young.pop(self, None)
         if self._watcher is not None:
             self._watcher.cancel()
 
-    def _begin(self) -> None:
+    def age(self) -> bool:
+        """One tick went by; True if it listens from now on."""
+        if not self._aged:
+            self._aged = True
+            return False
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        return True
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -33,8 +33,6 @@ HEADER_MILLISECONDS = 10_000
 HEADER_BYTES = 64 << 10
 BACKLOG = 1024
 SPARE_FILES = 4096
-GC_ALLOCATIONS = 20_000
-"""Requests make and drop many small objects without cycles; looking for cycles after each 700 finds none."""
 
 
 def serve(
@@ -176,7 +174,6 @@ class _Server:
             # What is here now stays: the collector need not look at it again with every full pass.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(GC_ALLOCATIONS)
             await asyncio.wait({running, loading, stop}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()
