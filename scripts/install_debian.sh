@@ -23,6 +23,7 @@ git:git
 ip:iproute2
 iptables:iptables
 node:nodejs
+npm:npm
 nsenter:util-linux
 runc:runc
 skopeo:skopeo
