@@ -197,6 +197,19 @@ async def test_killed_mid_stream_50_times(worker_of: MakeWorker) -> None:
         assert now == before, f"round {round_}"
 
 
+async def test_a_killed_worker_leaves_no_temporary_files(worker_of: MakeWorker) -> None:
+    worker = worker_of()
+    await worker.start()
+    process = psutil.Process(worker.pid)
+    scratch = process.environ()["TMPDIR"]
+    assert os.stat(scratch).st_mode & 0o777 == 0o700
+    os.mkdir(f"{scratch}/left-behind")
+    process.kill()
+    await worker.wait_exit()
+    with pytest.raises(FileNotFoundError):
+        os.stat(scratch)
+
+
 @pytest.mark.parametrize(("kind", "reason"), [("exit", "exit status 3"), ("kill", "killed by SIGKILL")])
 async def test_a_worker_that_dies_by_itself(worker_of: MakeWorker, kind: str, reason: str) -> None:
     worker = worker_of()

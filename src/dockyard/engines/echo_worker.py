@@ -66,12 +66,11 @@ class EchoWorker:
         self._closed.set()
 
     def _go_wrong(self, kind: str, expected: DockyardError) -> None:
-        if kind == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if kind in ("kill", "hang"):
+            os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+            self._closed.wait()  # signals take a moment to arrive
         elif kind == "exit":
             os._exit(3)
-        elif kind == "hang":
-            os.kill(os.getpid(), signal.SIGSTOP)
         elif kind == "stall":
             self._closed.wait()
         elif kind == "bug":

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import os
-import signal
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -27,14 +28,13 @@ from dockyard.engines.frames import (
     encode,
     gateway_frames,
 )
-from dockyard.errors import DockyardError, LoadFailed, Overloaded, WorkerCrashed
+from dockyard.errors import DockyardError, LoadFailed, Overloaded
+from dockyard.fleet.last_words import crash, explained, how_it_ended, load_failure, tail
 from dockyard.fleet.runner import Exit, Started
 from dockyard.types import Chunk, ModelFiles, Request
 
 STOP_SECONDS = 6.0
 """How long a worker may take to leave when asked, before it is killed."""
-
-TAIL_LINES = 20
 
 
 class WorkerProcess:
@@ -70,6 +70,7 @@ class WorkerProcess:
         self._alive = False
         self._expected = False
         self._hung = ""
+        self._scratch = ""
         self._log_start = 0
         self._ended = asyncio.Event()
         self._idle = asyncio.Event()
@@ -97,7 +98,7 @@ class WorkerProcess:
                 ready = await self._ready
         except LoadFailed as error:
             await self._kill()
-            raise _explained(error, tail(self._log, start=self._log_start)) from None
+            raise explained(error, tail(self._log, start=self._log_start)) from None
         except TimeoutError:
             await self._kill()
             raise LoadFailed(
@@ -115,7 +116,7 @@ class WorkerProcess:
     def generate(self, request: Request) -> _Stream:
         if not self._alive:
             if self._exit is not None and not self._exit.expected:
-                raise self._crash(self._exit)
+                raise crash(self._files.reference, self._exit)
             raise Overloaded(f"{self._files.reference} is being unloaded", retry_after=1.0)
         stream = _Stream(self, next(self._numbers))
         self._send(Generate(stream.number, request))
@@ -147,9 +148,11 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         try:
             self._log_start = self._log.stat().st_size if self._log.exists() else 0
-            self._process = _popen(theirs, self._log)
+            self._scratch = tempfile.mkdtemp(prefix="dockyard-")
+            self._process = _popen(theirs, self._log, self._scratch)
         except OSError as error:
             ours.close()
+            self._sweep()
             raise LoadFailed(f"no worker process can be started: {error}") from error
         finally:
             theirs.close()
@@ -159,6 +162,7 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
             ours.close()
+            self._sweep()
             raise
         self._send(Load(self._files, self._plan, self._heartbeat))
 
@@ -234,25 +238,23 @@ class WorkerProcess:
                 process.kill()
             await asyncio.sleep(pause)
             pause = min(0.05, pause * 2)
-        reason = self._hung or ("stopped" if self._expected else _reason(status))
+        self._sweep()
+        reason = self._hung or ("stopped" if self._expected else how_it_ended(status))
         self._exit = Exit(
             expected=self._expected, reason=reason, log_tail=tuple(tail(self._log, start=self._log_start))
         )
         self._ended.set()
         error = Overloaded(f"{self._files.reference} was unloaded", retry_after=1.0) if self._expected else None
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(_load_failure(self._files.reference, self._exit))
+            self._ready.set_exception(load_failure(self._files.reference, self._exit))
         for number, stream in list(self._open.items()):
             self._forget(number)
-            stream.end(error or self._crash(self._exit))
+            stream.end(error or crash(self._files.reference, self._exit))
 
-    def _crash(self, ended: Exit) -> WorkerCrashed:
-        last = f"; its last words: {ended.log_tail[-1]}" if ended.log_tail else ""
-        return WorkerCrashed(
-            f"the worker of {self._files.reference} died ({ended.reason}){last}",
-            hint="try again: the model is loaded anew; `dockyard logs` shows what it said",
-            retry_after=1.0,
-        )
+    def _sweep(self) -> None:
+        """A worker that was killed could not tidy up its temporary files: they are all in one folder."""
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 class _Stream:
@@ -338,22 +340,7 @@ class _Link(asyncio.Protocol):
         self._worker.lost()
 
 
-def tail(path: Path, lines: int = TAIL_LINES, *, start: int = 0) -> list[str]:
-    """The last lines of a log file, at most a few kilobytes of it; none if there is no file.
-
-    ``start`` is where this worker's own output begins; a file shorter than that was begun afresh since.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(start if start <= size else 0, size - 8192))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if line.strip()][-lines:]
-
-
-def _popen(connection: socket.socket, log: Path) -> subprocess.Popen[bytes]:
+def _popen(connection: socket.socket, log: Path, scratch: str) -> subprocess.Popen[bytes]:
     """Spawned, not forked, from the thread of the event loop: the kernel ties the worker's life to that thread."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = connection.fileno()
@@ -366,31 +353,7 @@ def _popen(connection: socket.socket, log: Path) -> subprocess.Popen[bytes]:
             stderr=output,
             pass_fds=(descriptor,),
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": scratch},
         )
     finally:
         os.close(output)
-
-
-def _reason(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"
-
-
-def _explained(error: LoadFailed, log: list[str]) -> LoadFailed:
-    """Native code throws little and logs much: its first line about an error says what the trouble is."""
-    found = (line.partition(" E ")[2] for line in log if " E " in line)
-    first = next(found, None)
-    return LoadFailed(f"{error.message}: {first.strip()}", hint=error.hint) if first else error
-
-
-def _load_failure(reference: str, ended: Exit) -> LoadFailed:
-    last = f"; its last words: {ended.log_tail[-1]}" if ended.log_tail else ""
-    hint = "`dockyard logs` shows what it said"
-    if ended.reason == "killed by SIGKILL":
-        hint = "the system may have run out of memory; a smaller context or fewer parallel requests need less"
-    return LoadFailed(f"the worker of {reference} died while loading ({ended.reason}){last}", hint=hint)
