@@ -154,7 +154,7 @@ def legacy_logprobs(tokens: list[TokenLogprob], offset: int) -> dict[str, Any]:
         "tokens": [one.token for one in tokens],
         "token_logprobs": [one.logprob for one in tokens],
         "top_logprobs": [
-            {other.token: other.logprob for other in one.top} or {one.token: one.logprob} for one in tokens
+            {**{other.token: other.logprob for other in one.top}, one.token: one.logprob} for one in tokens
         ],
         "text_offset": offsets,
     }
