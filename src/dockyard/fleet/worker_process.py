@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +29,7 @@ from dockyard.engines.frames import (
 from dockyard.errors import DockyardError, LoadFailed, Overloaded
 from dockyard.fleet.last_words import crash, explained, how_it_ended, load_failure, tail
 from dockyard.fleet.runner import Exit, Started
+from dockyard.fleet.scratch import Scratch
 from dockyard.types import Chunk, ModelFiles, Request
 
 STOP_SECONDS = 6.0
@@ -70,7 +69,7 @@ class WorkerProcess:
         self._alive = False
         self._expected = False
         self._hung = ""
-        self._scratch = ""
+        self._scratch: Scratch | None = None
         self._log_start = 0
         self._ended = asyncio.Event()
         self._idle = asyncio.Event()
@@ -148,8 +147,8 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         try:
             self._log_start = self._log.stat().st_size if self._log.exists() else 0
-            self._scratch = tempfile.mkdtemp(prefix="dockyard-")
-            self._process = _popen(theirs, self._log, self._scratch)
+            self._scratch = Scratch()
+            self._process = _popen(theirs, self._log, self._scratch.path)
         except OSError as error:
             ours.close()
             self._sweep()
@@ -253,8 +252,8 @@ class WorkerProcess:
 
     def _sweep(self) -> None:
         """A worker that was killed could not tidy up its temporary files: they are all in one folder."""
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.remove()
 
 
 class _Stream:
