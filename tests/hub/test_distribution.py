@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import random
+import subprocess
+import sys
+import time
 from typing import Any
 
 import httpx
@@ -407,3 +410,36 @@ def test_keys(guarded: Hub) -> None:
     denied = guarded.http.post("/v2/t/x/blobs/uploads/", auth=("any", "pull-key"))
     assert (denied.status_code, code_of(denied)) == (403, "DENIED")
     assert guarded.http.post("/v2/t/x/blobs/uploads/", auth=("any", "push-key")).status_code == 202
+
+
+def test_a_key_for_some_models_reaches_no_others(start_hub: Start) -> None:
+    hub = start_hub(keys="push-key:manage")
+    hub.http.auth = ("any", "push-key")
+    secret_content, open_content = os.urandom(50), os.urandom(50)
+    push(hub, "team/secret", "v1", secret_content)
+    push(hub, "team/open", "v1", open_content)
+    command = [sys.executable, "-m", "dockyard", "key", "create", "guest", "--model", "team/open", "--json"]
+    environ = {**os.environ, "DOCKYARD_HOME": str(hub.home), "DOCKYARD_API_KEYS": "push-key:manage"}
+    made = json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60).stdout)
+    hub.http.auth = ("any", made["secret"])
+    assert hub.http.get("/v2/team/open/manifests/v1").status_code == 200
+    assert hub.http.get(f"/v2/team/open/blobs/{digest_of(open_content)}").content == open_content
+    assert hub.http.get("/v2/team/secret/manifests/v1").status_code == 403
+    assert hub.http.get("/v2/team/secret/tags/list").status_code == 403
+    assert hub.http.get("/v2/_catalog").status_code == 403
+    # Content is shared between repositories; its digest opens it only where the key may go.
+    for path in ("blobs", "manifests"):
+        digest = digest_of(secret_content if path == "blobs" else manifest(secret_content))
+        assert hub.http.get(f"/v2/team/open/{path}/{digest}").status_code == 404
+
+
+def test_abandoned_uploads_are_removed(start_hub: Start) -> None:
+    hub = start_hub()
+    old, recent = hub.store.incoming / f"upload-{'a' * 32}", hub.store.incoming / f"upload-{'b' * 32}"
+    for path in (old, recent):
+        path.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(old, (two_days_ago, two_days_ago))
+    hub.http.post("/v2/t/sweep/blobs/uploads/")
+    assert not old.exists()
+    assert hub.http.get(f"/v2/t/sweep/blobs/uploads/{'b' * 32}").headers["range"] == "0-3"

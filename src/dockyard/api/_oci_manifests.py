@@ -12,11 +12,12 @@ from urllib.parse import quote, urlencode
 
 from dockyard.api._oci_wire import Ask, OciError, Reply, json_reply
 from dockyard.artifact import digest as digests
-from dockyard.artifact.document import MAX_MANIFEST, Index, Manifest, parse_manifest
+from dockyard.artifact.document import Index, Manifest, parse_manifest
+from dockyard.artifact.lookup import reach
 from dockyard.artifact.media import MANIFESTS, OCI_INDEX
 from dockyard.artifact.reference import check_tag
 from dockyard.artifact.store import Entry, Store
-from dockyard.errors import ArtifactError, InvalidReference, ModelNotFound, NotFound, UnsafeContent
+from dockyard.errors import InvalidReference, ModelNotFound, NotFound
 from dockyard.types import Descriptor, Reference
 
 MOST = 1000
@@ -102,6 +103,12 @@ class Manifests:
         """A repository's full name: ``smollm2`` is ``ai/smollm2``. Raises NAME_INVALID."""
         return self.repository(self._reference(repository, tag="latest")) or repository
 
+    def content(self, repository: str) -> set[str]:
+        """The digests of all that a repository's names reach, and of what is attached to those."""
+        roots = {each.descriptor.digest for name, each in self._named() if self.repository(name) == repository}
+        attached = {each.descriptor.digest for each in self.store.entries(everything=True) if each.subject in roots}
+        return reach(self.store, roots | attached)
+
     def _find(self, repository: str, name: str) -> Descriptor:
         wanted = {"digest": name} if digests.valid(name) else {"tag": _tag(name)}
         try:
@@ -131,13 +138,6 @@ class Manifests:
         if missing:
             told = f"the manifest names {len(missing)} that are not here, {missing[0]} first"
             raise OciError(404, "MANIFEST_BLOB_UNKNOWN", told, {"digests": missing[:100]})
-
-
-def put_error(error: ArtifactError) -> OciError:
-    """What is wrong with a manifest that was sent."""
-    if isinstance(error, UnsafeContent) and "bytes" in error.message and "4194304" in (error.hint or ""):
-        return OciError(413, "SIZE_INVALID", error.message, {"limit": MAX_MANIFEST})
-    return OciError(400, "MANIFEST_INVALID", error.message, {"hint": error.hint} if error.hint else None)
 
 
 def _described(found: Descriptor) -> dict[str, str]:

@@ -89,17 +89,16 @@ class Ask(msgspec.Struct, kw_only=True):
 
     async def read(self, limit: int) -> bytes:
         """The whole body; OciError 413 as soon as it is known to be longer than ``limit``."""
+        too_long = OciError(413, "SIZE_INVALID", f"the manifest has more than {limit} bytes", {"limit": limit})
+        if (self.length or 0) > limit:
+            raise too_long
         parts: list[bytes] = []
-        total = self.length or 0
-        if total <= limit:
-            total = 0
-            async for part in self.body():
-                total += len(part)
-                if total > limit:
-                    break
-                parts.append(part)
-        if total > limit:
-            raise OciError(413, "SIZE_INVALID", f"the manifest has more than {limit} bytes", {"limit": limit})
+        total = 0
+        async for part in self.body():
+            total += len(part)
+            if total > limit:
+                raise too_long
+            parts.append(part)
         return b"".join(parts)
 
     async def drain(self) -> bool:

@@ -21,16 +21,17 @@ import binascii
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from dockyard.api._oci_manifests import Manifests, put_error
+from dockyard.api._oci_manifests import Manifests
 from dockyard.api._oci_uploads import Uploads, held
 from dockyard.api._oci_wire import Ask, OciError, Receive, Reply, Send, ask_of, error_reply, send_reply, translated
 from dockyard.artifact import digest as digests
 from dockyard.artifact.document import MAX_MANIFEST
 from dockyard.artifact.lookup import reach
 from dockyard.artifact.registry.headers import byte_range
-from dockyard.errors import ArtifactError, DockyardError, Forbidden, InvalidReference, StoreFull
+from dockyard.errors import DockyardError, Forbidden, InvalidReference, StoreFull
 from dockyard.types import Principal
 
 if TYPE_CHECKING:
@@ -106,16 +107,31 @@ class Hub:
             return Reply(headers={"content-type": "application/json"}, body=b"{}")
         if ask.path == "_catalog":
             _allow(ask, "GET", "HEAD")
+            if principal.models:
+                raise Forbidden(f"key {principal.name!r} may not list all models")
             return await asyncio.to_thread(self.manifests.catalog, ask)
         for kind, pattern in _ROUTES:
             found = pattern.fullmatch(ask.path)
             if found:
-                name = await asyncio.to_thread(self.manifests.normal, found["name"])
+                name = self.manifests.normal(found["name"])
+                parts = {key: value for key, value in found.groupdict().items() if key != "name"}
+                if principal.models:
+                    ask.query.pop("mount", None)
+                    wanted = parts.get("what", "") if ask.method in _READING else ""
+                    await asyncio.to_thread(self._check_models, principal, name, wanted)
                 if ask.method not in _READING:
                     self._shield()
-                parts = {key: value for key, value in found.groupdict().items() if key != "name"}
                 return await _HANDLERS[kind](self, ask, name, **parts)
         raise OciError(404, "UNSUPPORTED", f"there is no /v2/{ask.path}")
+
+    def _check_models(self, principal: Principal, name: str, what: str) -> None:
+        """Hold a key that is for some models to those: their repositories, and what is reached from there."""
+        names = (name, name.removeprefix(f"{self.store.namespace}/"))
+        if not any(fnmatchcase(each, allowed) for each in names for allowed in principal.models):
+            raise Forbidden(f"key {principal.name!r} may not use {name!r}")
+        # Content is shared between repositories, so a digest must be shown to belong to this one.
+        if digests.valid(what) and what not in self.manifests.content(name):
+            raise _no_blob(name, what)
 
     async def _tags(self, ask: Ask, name: str) -> Reply:
         _allow(ask, "GET", "HEAD")
@@ -129,10 +145,7 @@ class Hub:
         _allow(ask, "GET", "HEAD", "PUT", "DELETE")
         if ask.method == "PUT":
             data = await ask.read(MAX_MANIFEST)
-            try:
-                return await asyncio.to_thread(self.manifests.put, ask, name, what, data)
-            except ArtifactError as error:
-                raise put_error(error) from error
+            return await asyncio.to_thread(self.manifests.put, ask, name, what, data)
         if ask.method == "DELETE":
             return await asyncio.to_thread(self.manifests.delete, name, what)
         return await asyncio.to_thread(self.manifests.get, name, what)
