@@ -14,6 +14,7 @@ from dockyard.artifact.registry.transport import is_loopback
 from dockyard.artifact.sources import Job, Source
 from dockyard.artifact.store import Entry
 from dockyard.errors import ModelNotFound, SourceUnreachable, UnsafeContent
+from dockyard.hardware import cores
 from dockyard.settings import Settings
 from dockyard.types import Descriptor, Reference
 
@@ -38,11 +39,8 @@ class Oci:
             raise SourceUnreachable(
                 f"{reference} is in a registry, and this Dockyard works offline", hint="unset the setting `offline`"
             )
-        registry = Registry(
-            reference.registry,
-            insecure=job.settings.insecure_registries,
-            connections=job.settings.parallel_downloads,
-        )
+        connections = _connections(job)
+        registry = Registry(reference.registry, insecure=job.settings.insecure_registries, connections=connections)
         with registry, store.lease():
             root = registry.manifest(reference.repository, reference.digest or reference.tag or "latest")
             before = _digest_of(job)
@@ -58,7 +56,7 @@ class Oci:
                 store,
                 wanted,
                 registry.transport,
-                connections=job.settings.parallel_downloads,
+                connections=connections,
                 on_bytes=job.meter.bytes,
             )
             for fetched, manifest in tree[:-1]:
@@ -67,6 +65,12 @@ class Oci:
         if before == root.digest:
             job.meter.note(f"{reference} is up to date")
         return entry(store, reference, root.digest)
+
+
+def _connections(job: Job) -> int:
+    """As many as the settings allow; from this machine itself no more than leave a core to the registry for each."""
+    most = job.settings.parallel_downloads
+    return max(1, min(most, cores() // 2)) if is_loopback(job.reference.registry) else most
 
 
 def _digest_of(job: Job) -> str | None:
