@@ -44,11 +44,12 @@ def test_a_map_claims_no_byte_that_was_not_written(size: int, block: int, writes
     assert blocks.bytes_done() == len(absent)
 
 
-@given(st.integers(1, 2**45), st.integers(1, 64))
+@given(st.integers(1, 2**45), st.integers(2, 64))
 def test_a_piece_is_whole_blocks_and_of_a_sensible_size(size: int, connections: int) -> None:
     found = piece_size(size, connections)
     assert found % (1 << 20) == 0
     assert 8 << 20 <= found <= 64 << 20
+    assert size <= piece_size(size, 1) < size + (1 << 20)
 
 
 def test_a_map_survives_its_process(tmp_path: Path) -> None:

@@ -43,7 +43,12 @@ def blocks(size: int, block: int) -> int:
 
 
 def piece_size(size: int, connections: int, block: int = BLOCK) -> int:
-    """Bytes to ask for in one request: whole blocks, 8 to 64 MiB, small enough that every connection has work."""
+    """Bytes to ask for in one request, in whole blocks: 8 to 64 MiB, small enough that every connection has work.
+
+    One connection asks for everything at once: a pause between requests would be a pause for all that follow it.
+    """
+    if connections == 1:
+        return max(1, blocks(size, block)) * block
     share = blocks(size, block * connections * 4) * block
     return max(8 << 20, min(64 << 20, share)) // block * block
 
