@@ -37,8 +37,8 @@ def run(engine: engines.IsolatedEngine, body: dict[str, object], streams: int) -
     tokens = [0] * streams
 
     def one(place: int) -> None:
-        def emit(chunk: Chunk) -> bool:
-            if chunk.usage is not None:
+        def emit(chunk: Chunk | None) -> bool:
+            if chunk is not None and chunk.usage is not None:
                 tokens[place] = chunk.usage.completion_tokens
             return False
 

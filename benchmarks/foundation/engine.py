@@ -21,7 +21,7 @@ from benchmarks import _peers
 from benchmarks._bars import Row, median, spread
 from benchmarks._serving import DOCKYARD, dockyard, free_port, home_env, post, process, pull_starter, wait_ready
 
-ROUNDS = 7
+ROUNDS = 5
 TOKENS = 128
 BODY = {
     "model": "smollm2",

@@ -28,7 +28,7 @@ def rows() -> Iterator[Row]:
         home = Path(scratch) / "home"
         reference = f"{host}/bench/big:v1"
         weights = _weights(Path(scratch) / "model.safetensors")
-        _run(home, "package", "--safetensors", str(weights), reference)
+        _run(home, "package", str(weights), reference)
         _run(home, "push", reference)
         weights.unlink()
         blobs = _blobs(host)
@@ -73,7 +73,7 @@ def interoperability_rows() -> Iterator[Row]:
             for name, place in (("docker-registry", host), ("Dockyard's hub", url.removeprefix("http://"))):
                 home = base / f"home-{place.replace(':', '-')}"
                 reference = f"{place}/trade/small:v1"
-                _run(home, "package", "--safetensors", str(weights), reference)
+                _run(home, "package", str(weights), reference)
                 _run(home, "push", reference)
                 for tool, there_and_back in (("skopeo", _skopeo), ("oras", _oras)):
                     said = there_and_back(base / f"{tool}-{place.replace(':', '-')}", reference, weights)
@@ -104,7 +104,7 @@ def _oras(folder: Path, reference: str, weights: Path) -> str:
     client.push(target=back, files=files, disable_path_validation=True)
     home = folder / "home"
     _run(home, "pull", back)
-    digest = json.loads(_run(home, "inspect", "--manifest", back))["layers"][0]["digest"]
+    digest = json.loads(_run(home, "inspect", "--json", back))["layers"][0]["digest"]
     return (
         "" if (home / "store/blobs" / digest.replace(":", "/")).read_bytes() == weights.read_bytes() else "other bytes"
     )
