@@ -65,10 +65,14 @@ def test_a_signal_while_it_answers_leaves_no_process(
         command = [sys.executable, "-m", "dockyard", "run", "smollm2", "Tell a long story.", "--max-tokens", "2000"]
         environ = {**os.environ, "DOCKYARD_HOME": str(stocked_home)}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
-        assert process.stdout is not None
-        process.stdout.read(20)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            process.stdout.read(20)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.communicate()
         assert process.returncode == code, said
         assert b"Traceback" not in said
         end = time.monotonic() + 10

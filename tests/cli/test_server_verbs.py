@@ -61,8 +61,11 @@ def home(stocked_home: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[Server]:
     started = Server(home, "--model", "smollm2")
-    yield started
-    assert started.end() == 0
+    try:
+        yield started
+        assert started.end() == 0
+    finally:
+        started.end(signal.SIGKILL)
 
 
 def test_run_finds_the_server_of_its_home_and_loads_nothing_itself(dockyard: Run, home: Path, server: Server) -> None:
@@ -121,10 +124,14 @@ def test_logs_follow_until_interrupted(dockyard: Run, home: Path, server: Server
     environ = {**os.environ, "DOCKYARD_HOME": str(home)}
     command = [sys.executable, "-m", "dockyard", "logs", "-f"]
     process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    try:
+        time.sleep(2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
     assert (process.returncode, said) == (130, "")
 
 
@@ -133,10 +140,15 @@ def test_a_stream_broken_by_the_servers_end_is_an_error_not_a_hang(dockyard: Run
     environ = {**os.environ, "DOCKYARD_HOME": str(tmp_path / "own")}
     command = [sys.executable, "-m", "dockyard", "run", "echo", *(f"word{n}" for n in range(300))]
     asking = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert asking.stdout is not None
-    assert asking.stdout.read(5) == "word0"
-    own.end(signal.SIGKILL)
-    _, said = asking.communicate(timeout=20)
+    try:
+        assert asking.stdout is not None
+        assert asking.stdout.read(5) == "word0"
+        own.end(signal.SIGKILL)
+        _, said = asking.communicate(timeout=20)
+    finally:
+        own.end(signal.SIGKILL)
+        asking.kill()
+        asking.communicate()
     assert asking.returncode == 4
     assert said.startswith("error: ")
     # The note that the killed server left behind misleads nobody.
@@ -147,9 +159,12 @@ def test_stop_ends_the_server_and_its_workers(
     dockyard: Run, tmp_path: Path, processes: Callable[[Path], list[Any]]
 ) -> None:
     own = Server(tmp_path / "own")
-    assert dockyard("run", "echo-worker", "hi", home=tmp_path / "own").stdout == "hi\n"
-    assert dockyard("stop", home=tmp_path / "own").stdout == "stopped\n"
-    assert own.end(None) == 0
+    try:
+        assert dockyard("run", "echo-worker", "hi", home=tmp_path / "own").stdout == "hi\n"
+        assert dockyard("stop", home=tmp_path / "own").stdout == "stopped\n"
+        assert own.end(None) == 0
+    finally:
+        own.end(signal.SIGKILL)
     assert processes(tmp_path / "own") == []
     assert not (tmp_path / "own" / "server.json").exists()
     assert dockyard("stop", home=tmp_path / "own").returncode == 4

@@ -25,8 +25,9 @@ def request(number: int, text: str) -> Request:
 
 
 def workers() -> list[psutil.Process]:
+    """Workers of fleets in this process. A fleet's worker is its child: those of a command of another test are not."""
     found = []
-    for child in psutil.Process().children(recursive=True):
+    for child in psutil.Process().children():
         try:
             if "dockyard.engines.worker" in child.cmdline():
                 found.append(child)
