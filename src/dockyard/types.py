@@ -243,9 +243,10 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
         return self.weights + self.kv_cache + self.workspace
 
 
-class LoadedModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of ``dockyard ps``. Times are Unix seconds; ``measured`` is the worker's resident bytes after load.
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of ``dockyard ps``. Times are Unix seconds; ``measured`` is the worker's resident bytes as last seen.
 
+    On the wire every field is there, so that scripts need no defaults of their own.
     ``state`` is "loading", "ready", "draining", "restarting" or "failed"; ``active`` and ``queued`` count requests.
     """
 

@@ -123,7 +123,9 @@ def test_management(tmp_path: Path) -> None:
         status = http.get("/api/dockyard/status").json()
         assert status["machine"]["cores"] >= 1
         assert status["requests"] == {"active": 0, "limit": 512}
-        assert http.get("/api/dockyard/ps").json()["models"][0]["reference"] == REFERENCE
+        (row,) = http.get("/api/dockyard/ps").json()["models"]
+        assert row["reference"] == REFERENCE
+        assert (row["active"], row["queued"], row["restarts"], row["reason"], row["expires_at"]) == (0, 2, 0, "", None)
         assert http.post("/api/dockyard/load", json={"model": "m"}).json()["reference"] == REFERENCE
         assert http.post("/api/dockyard/unload", json={"model": None}).json() == {"unloaded": 1}
         assert fleet.unloaded == [None]

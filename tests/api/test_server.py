@@ -57,7 +57,7 @@ def test_two_hundred_clients_that_hang_up_leave_nothing(tmp_path: Path) -> None:
         until(lambda: active(found) == 0)
         until(lambda: open_files(found.process.pid) <= before + 3)
         (row,) = httpx.get(f"{found.url}/api/dockyard/ps").json()["models"]
-        assert (row.get("active", 0), row.get("queued", 0)) == (0, 0)
+        assert (row["active"], row["queued"]) == (0, 0)
         metrics = httpx.get(f"{found.url}/metrics").text
         assert 'dockyard_requests_total{dialect="openai-chat",model="echo",outcome="cancelled"} 200.0' in metrics
         assert httpx.post(f"{found.url}/v1/chat/completions", json=ask("x")).status_code == 200

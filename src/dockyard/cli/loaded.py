@@ -27,11 +27,11 @@ def ps(as_json: AsJson = False, host: Host = None) -> None:
             model["reference"],
             model["engine"],
             model["state"],
-            f"{model.get('active', 0)}/{model['parallel']}" + (f"+{model['queued']}" if model.get("queued") else ""),
+            f"{model['active']}/{model['parallel']}" + (f"+{model['queued']}" if model["queued"] else ""),
             model["context"],
             size(sum(model["predicted"].get(part, 0) for part in ("weights", "kv_cache", "workspace"))),
-            size(model.get("measured")),
-            _until(model.get("expires_at")),
+            size(model["measured"]),
+            _until(model["expires_at"]),
         )
         for model in found
     ]
