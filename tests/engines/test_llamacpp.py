@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 
 from dockyard.errors import ContextOverflow, InvalidRequest, UnsupportedParameter
 from dockyard.fleet.runner import Runner
-from dockyard.types import Chunk, Sampling
+from dockyard.types import Chunk, Request, Sampling
 
 from .conftest import CONTEXT, ask, collect, go_on, said
 
@@ -96,6 +97,23 @@ async def test_seeds_decide_what_is_drawn(llama: Runner) -> None:
     first, same, other = await draw(7), await draw(7), await draw(8)
     assert first == same
     assert first != other
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+@pytest.mark.parametrize("make", [ask, go_on])
+async def test_choices_are_drawn_each_with_a_seed_of_its_own(
+    llama: Runner, make: Callable[..., Request], seed: int | None
+) -> None:
+    async def draw(n: int, max_tokens: int = 16, temperature: float = 1.0) -> list[str]:
+        sampling = Sampling(n=n, max_tokens=max_tokens, temperature=temperature, seed=seed, ignore_eos=True)
+        chunks = await collect(llama, make("Tell me a tale", sampling=sampling))
+        return [said(chunks, index) for index in range(n)]
+
+    assert len(set(await draw(3))) == 3
+    assert len(set(await draw(2, max_tokens=2, temperature=0.0))) == 1
+    # Others decode in the same batch, which must not tie the choices to each other.
+    for crowd in await asyncio.gather(*(draw(2) for _ in range(4))):
+        assert crowd[0] != crowd[1]
 
 
 async def test_sampling_parameters_reach_the_model(llama: Runner) -> None:
