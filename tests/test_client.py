@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -237,7 +239,7 @@ def test_a_server_file_counts_only_while_its_process_lives(tmp_path: Any) -> Non
     import os
 
     assert running(tmp_path) is None
-    (tmp_path / "server.json").write_text(json.dumps({"pid": os.getpid(), "url": "http://x", "started": 1.0}))
+    (tmp_path / "server.json").write_text(json.dumps({"pid": os.getpid(), "url": "http://x", "started": time.time()}))
     found = running(tmp_path)
     assert found is not None
     assert found.url == "http://x"
@@ -245,6 +247,18 @@ def test_a_server_file_counts_only_while_its_process_lives(tmp_path: Any) -> Non
     assert running(tmp_path) is None
     (tmp_path / "server.json").write_text("{")
     assert running(tmp_path) is None
+
+
+def test_a_process_that_was_given_the_number_of_a_dead_server_is_none(tmp_path: Any) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            note = {"pid": other.pid, "url": "http://x", "started": time.time() - 3600}
+            (tmp_path / "server.json").write_text(json.dumps(note))
+            assert running(tmp_path) is None
+            (tmp_path / "server.json").write_text(json.dumps({**note, "started": time.time()}))
+            assert running(tmp_path) is not None
+        finally:
+            other.kill()
 
 
 @given(

@@ -33,6 +33,8 @@ Conversation = str | Sequence[Message | Mapping[str, Json]]
 """What to say: one user message as text, or the turns so far."""
 
 ANSWER_SECONDS = 600.0
+CLOCK_SECONDS = 10.0
+"""How far the clock may have been set forward since a server began before its note counts as stale."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -45,13 +47,28 @@ class Server(msgspec.Struct, frozen=True):
 
 
 def running(home: Path) -> Server | None:
-    """The server that uses this home folder, if its process is alive; a stale file counts as none."""
+    """The server that uses this home folder, if its process is alive; a stale file counts as none.
+
+    The number of a process that is gone may have been given to another: one that began after the note was written.
+    """
     try:
         server = msgspec.json.decode((home / "server.json").read_bytes(), type=Server)
         os.kill(server.pid, 0)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, OverflowError, msgspec.DecodeError):
         return None
-    return server
+    return server if _began(server.pid) <= server.started + CLOCK_SECONDS else None
+
+
+def _began(pid: int) -> float:
+    """When a process began, in Unix seconds; 0 where that can't be told, so that the benefit of doubt is its."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return float("inf")
+    except psutil.Error:
+        return 0.0
 
 
 class AsyncClient:
