@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ import msgspec
 import psutil
 import pytest
 
-from dockyard.errors import LoadFailed, Overloaded, WorkerCrashed
+from dockyard.errors import EngineUnavailable, LoadFailed, Overloaded, WorkerCrashed
 from dockyard.fleet.runner import Runner
 from dockyard.types import Sampling
 
@@ -99,6 +100,42 @@ async def test_killed_mid_stream(driver: str, launch: Launch) -> None:
         with pytest.raises(WorkerCrashed, match="SIGKILL"):
             await _read_all(stream)
         assert await gone(processes)
+
+
+@pytest.mark.parametrize("driver", ["embedded", "native"])
+async def test_the_log_tells_how_it_was_loaded_and_nothing_of_what_was_asked(driver: str, launch: Launch) -> None:
+    runner = await launch(driver)
+    assert runner.log_path is not None
+    await collect(runner, ask("Zanzibar"))
+    (loaded,) = runner.log_path.read_text().splitlines()
+    told = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO docker.io/ai/smollm2:latest loaded by llamacpp in \d+\.\d s: "
+    version = r"xllamacpp \d+\.\d+" if driver == "embedded" else r"\S*llama-server \S+"
+    found = re.search(told + version + r".*, context 256, parallel 2, .*threads 1, .* (\d+) MiB measured$", loaded)
+    assert found, loaded
+    assert int(found[1]) > 90
+    await runner.stop()
+    assert runner.log_path.read_text().endswith(" INFO docker.io/ai/smollm2:latest unloaded\n")
+    assert "Zanzibar" not in runner.log_path.read_text()
+
+
+async def test_news_of_a_load_are_not_the_last_words_of_a_killed_worker(launch: Launch) -> None:
+    runner = await launch("embedded")
+    stream = runner.generate(ask("A tale", sampling=LONG))
+    await stream.__anext__()
+    os.kill(runner.pid or 0, signal.SIGKILL)
+    with pytest.raises(WorkerCrashed, match=r"died \(killed by SIGKILL\)$"):
+        await _read_all(stream)
+
+
+async def test_a_system_without_openmp_is_told_which_package_it_lacks(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "libgomp.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "xllamacpp.py").write_text(f"raise ImportError({missing!r})\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(EngineUnavailable, match=r"libgomp\.so\.1") as caught:
+        await launch("embedded")
+    assert "apt install libgomp1" in (caught.value.hint or "")
 
 
 async def test_a_native_server_that_dies_takes_its_worker_along(launch: Launch) -> None:

@@ -26,7 +26,8 @@ class Embedded:
         try:
             import xllamacpp
         except ImportError as error:
-            raise EngineUnavailable(f"xllamacpp can't be imported: {error}", hint="pip install xllamacpp") from error
+            raise EngineUnavailable(f"xllamacpp can't be imported: {error}", hint=remedy(error)) from error
+        self.version = f"xllamacpp {xllamacpp.__version__}"
         params = _params(xllamacpp, files, plan, flags)
         if template is not None:
             params.chat_template = template
@@ -49,6 +50,15 @@ class Embedded:
 
     def close(self) -> None:
         self._server = None
+
+
+def remedy(error: ImportError) -> str:
+    """What to install: the system's OpenMP library where that is what the wheel lacks, else the wheel."""
+    if "libgomp" in str(error):
+        return (
+            "install the system's OpenMP: `apt install libgomp1` on Debian and Ubuntu, `dnf install libgomp` on Fedora"
+        )
+    return "pip install xllamacpp"
 
 
 def _params(library: Any, files: ModelFiles, plan: LoadPlan, flags: Flags) -> Any:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from dockyard.engines import LoadPlan
 from dockyard.engines._llama_answer import error_of
 from dockyard.engines._llama_plan import BATCH, SPIN, Flags
@@ -77,6 +79,7 @@ class Native:
             self.close()
             raise
         self._serving = True
+        self.version = f"{plan.details['native']} {self._build()}".rstrip()
 
     def stream(self, kind: str, body: bytes, receive: Callable[[str | bytes], bool]) -> None:
         """Run a request; ``receive`` gets each event's JSON. Hanging up, as True from it does, frees the slot."""
@@ -121,6 +124,16 @@ class Native:
             time.sleep(0.02)
         self._log.join(1.0)
         raise LoadFailed(f"llama-server can't load {self._reference}: exit {self._process.returncode}; {self._last}")
+
+    def _build(self) -> str:
+        """Its build, as it tells it; empty where it does not."""
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                connection.request("GET", "/props", headers=self._headers())
+                found = msgspec.json.decode(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, msgspec.DecodeError):
+            return ""
+        return str(found.get("build_info", "")) if isinstance(found, dict) else ""
 
     def _copy_log(self) -> None:
         """Into the worker's own log, which is kept short. If it ends by itself, so must the worker: it has no model."""

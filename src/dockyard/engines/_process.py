@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 LOG_BYTES = 8 << 20
@@ -45,6 +46,13 @@ def resident(pid: int) -> int:
     except (OSError, IndexError):
         return 0
     return pages * _PAGE + sum(resident(int(child)) for child in children)
+
+
+def tell(text: str) -> None:
+    """A line of news for the worker's log, in the form of the server's own. Never anything of a prompt or an answer."""
+    now = time.time()
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    print(f"{moment},{int(now % 1 * 1000):03d} INFO {text}", file=sys.stderr, flush=True)
 
 
 def rotate_output(limit: int = LOG_BYTES) -> None:

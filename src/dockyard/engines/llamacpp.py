@@ -5,6 +5,8 @@ Both speak the same JSON, so that request, answer and plan are shared; only the 
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,7 @@ from dockyard.engines._llama_native import Native, find
 from dockyard.engines._llama_plan import BATCH, Flags, read_flags, shape
 from dockyard.engines._llama_pool import Pool, Share
 from dockyard.engines._llama_request import body
+from dockyard.engines._process import resident, tell
 from dockyard.errors import EngineError, EngineUnavailable, InvalidRequest, LoadFailed, UnsupportedParameter
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
@@ -28,7 +31,9 @@ MARGIN = 4
 
 
 class Driver(Protocol):
-    """A loaded model: runs requests in llama.cpp's own JSON, several at once."""
+    """A loaded model: runs requests in llama.cpp's own JSON, several at once. ``version`` names it for the log."""
+
+    version: str
 
     def stream(self, kind: str, body: bytes, receive: Callable[[str | bytes], bool]) -> None: ...
 
@@ -49,6 +54,7 @@ class LlamaCpp:
         self._parallel = 1
         self._tools = True
         self._pool = Pool(None)
+        self._reference = ""
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
         if any(not Path(path).is_file() for path in files.weights):
@@ -77,8 +83,10 @@ class LlamaCpp:
         )
 
     def load(self, files: ModelFiles, plan: LoadPlan) -> LoadPlan:
+        begun = time.monotonic()
         flags = msgspec.convert(plan.details["flags"], Flags)
         template = _template(files)
+        self._reference = files.reference
         if plan.details["native"]:
             self._driver = Native(files, plan, flags, template)
         else:
@@ -90,6 +98,7 @@ class LlamaCpp:
         crowded = pool < plan.context * plan.parallel
         self._pool = Pool(pool - MARGIN * plan.parallel - min(2 * BATCH, pool // 8) if crowded else None)
         self._tools = "tools" in (template or files.facts.chat_template or "tools")
+        tell(_loaded(files.reference, self._driver.version, plan, time.monotonic() - begun))
         return plan
 
     def generate(self, request: Request, emit: Emit) -> None:
@@ -124,6 +133,16 @@ class LlamaCpp:
         driver, self._driver = self._driver, None
         if driver is not None:
             driver.close()
+            tell(f"{self._reference} unloaded")
+
+
+def _loaded(reference: str, version: str, plan: LoadPlan, seconds: float) -> str:
+    return (
+        f"{reference} loaded by llamacpp in {seconds:.1f} s: {version}, "
+        f"context {plan.context}, parallel {plan.parallel}, KV cache of {plan.details['pool']} tokens, "
+        f"threads {plan.threads}, memory {plan.predicted.total >> 20} MiB predicted, "
+        f"{resident(os.getpid()) >> 20} MiB measured"
+    )
 
 
 def _template(files: ModelFiles) -> str | None:

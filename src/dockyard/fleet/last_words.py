@@ -43,8 +43,14 @@ def explained(error: LoadFailed, log: list[str]) -> LoadFailed:
     return LoadFailed(f"{error.message}: {first.strip()}", hint=error.hint) if first else error
 
 
+def _last_words(ended: Exit) -> str:
+    """Lines of news, as an engine logs of each load, explain no death."""
+    line = next((line for line in reversed(ended.log_tail) if " INFO " not in line[:40]), None)
+    return f"; its last words: {line}" if line else ""
+
+
 def load_failure(reference: str, ended: Exit) -> LoadFailed:
-    last = f"; its last words: {ended.log_tail[-1]}" if ended.log_tail else ""
+    last = _last_words(ended)
     hint = "`dockyard logs` shows what it said"
     if ended.reason == "killed by SIGKILL":
         hint = "the system may have run out of memory; a smaller context or fewer parallel requests need less"
@@ -53,7 +59,7 @@ def load_failure(reference: str, ended: Exit) -> LoadFailed:
 
 def crash(reference: str, ended: Exit) -> WorkerCrashed:
     """For requests that a worker took along."""
-    last = f"; its last words: {ended.log_tail[-1]}" if ended.log_tail else ""
+    last = _last_words(ended)
     return WorkerCrashed(
         f"the worker of {reference} died ({ended.reason}){last}",
         hint="try again: the model is loaded anew; `dockyard logs` shows what it said",
