@@ -49,6 +49,7 @@ VLLM = {
     "completion": "vllm:generation_tokens",
 }
 PLAIN = "%(asctime)s %(levelname)s %(message)s"
+CLOCK = "%H:%M:%S"
 OTHER = "(other)"
 MOST_MODELS = 200
 
@@ -78,7 +79,10 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AccessLog:
-    """A JSON line for each finished call, written in batches so that no request waits for a terminal or a disk."""
+    """A line for each finished call, written in batches so that no request waits for a terminal or a disk.
+
+    JSON, or plain text where the stream is a terminal, as with ``configure_logs``.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -97,13 +101,25 @@ class AccessLog:
         """Write what is waiting."""
         lines, self._lines = self._lines, []
         if lines:
-            text = self._encode(lines).decode()
             stream = self._stream or sys.stderr
             try:
-                stream.write(text)
+                stream.write("".join(map(_plain, lines)) if stream.isatty() else self._encode(lines).decode())
                 stream.flush()
             except (OSError, ValueError):  # a closed terminal is no reason to fail a server
                 pass
+
+
+def _plain(line: _Line) -> str:
+    """A call as a person reads it: how long it took and how much was said, then who and how where that tells more."""
+    told = f"{line.prompt_tokens}+{line.completion_tokens} tokens in {line.seconds:.2f} s"
+    if line.ttft is not None:
+        told += f", first after {line.ttft:.2f} s"
+    if line.cache != "off":
+        told += f", cache {line.cache}"
+    if line.key:
+        told += f", key {line.key}"
+    clock = time.strftime(CLOCK, time.localtime(line.time))
+    return f"{clock} INFO {line.dialect} {line.model} {line.outcome}: {told} ({line.request})\n"
 
 
 class _Histogram:
@@ -321,11 +337,11 @@ def _offer(queue: asyncio.Queue[str], line: str) -> None:
 def configure_logs(
     level: str, *, json: bool | None = None, stream: TextIO | None = None, ring: LogRing | None = None
 ) -> None:
-    """Send the log of ``dockyard`` to standard error: JSON lines, or plain ones on a terminal."""
+    """Send the log of ``dockyard`` to standard error: JSON lines, or on a terminal ``HH:MM:SS LEVEL message``."""
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
     as_json = not target.isatty() if json is None else json
-    handler.setFormatter(_JsonLines() if as_json else logging.Formatter(PLAIN))
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter(PLAIN, CLOCK))
     logger = logging.getLogger("dockyard")
     logger.handlers[:] = [handler, ring] if ring is not None else [handler]
     logger.setLevel(level.upper())

@@ -172,6 +172,19 @@ def test_stop_ends_the_server_and_its_workers(
     assert dockyard("stop", home=tmp_path / "own").returncode == 4
 
 
+def test_on_a_terminal_a_server_writes_for_people(dockyard: Run, terminal: Callable[..., Any], tmp_path: Path) -> None:
+    shell = terminal("serve", "--port", "0", home=tmp_path)
+    shell.wait_for(" INFO listening on http://")
+    shell.wait_for("Ctrl-C stops it.")
+    assert dockyard("run", "echo", "one two", home=tmp_path).stdout == "one two\n"
+    told = shell.wait_for(" tokens in ")
+    assert re.search(r"\d\d:\d\d:\d\d INFO openai-chat echo ok: \d+\+2$", told)
+    assert "{" not in told
+    shell.type("\x03")
+    assert "INFO stopping" in shell.wait_for(" requests are under way")
+    assert shell.ended() == 0
+
+
 def test_an_open_network_bind_is_refused(dockyard: Run) -> None:
     refused = dockyard("serve", "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 2

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 
 import pytest
 from gateway_help import answer, call, gateway
@@ -36,6 +37,26 @@ async def test_a_line_for_each_call_without_its_text() -> None:
     assert told["seconds"] >= told["ttft"] > 0
     assert "secret" not in line
     assert "Hello" not in line
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_a_terminal_shows_lines_for_people() -> None:
+    terminal = Terminal()
+    configure_logs("info", stream=terminal)
+    logging.getLogger("dockyard.test").info("listening")
+    gate = gateway()
+    gate.parts.telemetry.access = AccessLog(terminal)
+    await answer(gate, call("my secret prompt"))
+    gate.parts.telemetry.access.flush()
+    event, access = terminal.getvalue().splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO listening", event)
+    told = r"\d\d:\d\d:\d\d INFO \S+ \S+ ok: 7\+3 tokens in \d+\.\d\d s, first after \d+\.\d\d s.* \(\S+\)"
+    assert re.fullmatch(told, access), access
+    assert "secret" not in access
 
 
 async def test_a_terminal_that_is_gone_is_no_failure() -> None:
