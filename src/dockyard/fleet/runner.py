@@ -63,7 +63,8 @@ class Runner(Protocol):
         """Begin a request; ``request.id`` must be unique among those open. ``aclose`` cancels at once.
 
         Iterating raises the engine's DockyardError, or WorkerCrashed if the worker dies under it.
-        The runner admits no more than it is given: queueing beyond ``plan.parallel`` is the fleet's.
+        Requests beyond ``plan.parallel`` queue in the worker, first come first served; how many may come is the
+        caller's to decide.
         """
         ...
 
