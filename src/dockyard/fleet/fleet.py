@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockyard.errors import DockyardError, LoadFailed
 from dockyard.fleet import logs, refusals, schedule
+from dockyard.fleet.last_words import trouble
 from dockyard.fleet.lease import Lease
 from dockyard.fleet.machine import Machine, resident
 from dockyard.fleet.prepare import Names, Parts, Prepared, prepare
@@ -331,7 +332,7 @@ class Fleet:
         ended = await runner.wait_exit()
         if ended.expected or held is None or self.schedule.residents.get(replica.key) is not held:
             return
-        tail = "\n".join(ended.log_tail[-5:])
+        tail = "\n".join(trouble(ended)[-5:])
         why = f"the worker of {replica.files.reference} crashed: {ended.reason}" + (f"\n{tail}" if tail else "")
         now = time.monotonic()
         self._forget(replica, held)

@@ -43,10 +43,14 @@ def explained(error: LoadFailed, log: list[str]) -> LoadFailed:
     return LoadFailed(f"{error.message}: {first.strip()}", hint=error.hint) if first else error
 
 
+def trouble(ended: Exit) -> list[str]:
+    """What it logged that may explain its end: lines of news, as of each load, do not."""
+    return [line for line in ended.log_tail if " INFO " not in line[:40]]
+
+
 def _last_words(ended: Exit) -> str:
-    """Lines of news, as an engine logs of each load, explain no death."""
-    line = next((line for line in reversed(ended.log_tail) if " INFO " not in line[:40]), None)
-    return f"; its last words: {line}" if line else ""
+    words = trouble(ended)
+    return f"; its last words: {words[-1]}" if words else ""
 
 
 def load_failure(reference: str, ended: Exit) -> LoadFailed:
