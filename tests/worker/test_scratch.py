@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.fleet.scratch import PREFIX, Scratch, sweep
+from dockyard.engines.scratch import PREFIX, Scratch, sweep
 
 
 def test_what_nobody_holds_is_swept_and_what_is_held_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

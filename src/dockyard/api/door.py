@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from litestar import Litestar
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import Message, Receive, Scope, Send
 
 from dockyard.api._site import Site
@@ -58,6 +60,11 @@ class Door(Litestar):
     origins: Origins
     hosts: set[bytes]
     """``Host`` headers that were found good."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        """All structs here are msgspec's. Litestar would import pydantic and attrs wherever they are installed."""
+        return [*plugins, MsgspecDIPlugin()]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -14,6 +14,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,15 @@ from dockyard.settings import LOOPBACK, Settings
 
 if TYPE_CHECKING:
     from dockyard.api._site import Site
+    from dockyard.artifact.store import Store
+    from dockyard.fleet import Fleet
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
+HEAD_START = 0.5
+"""Longest that the first preload may keep the rest of the start waiting, in seconds."""
+
 HEADER_MILLISECONDS = 10_000
 HEADER_BYTES = 64 << 10
 BACKLOG = 1024
@@ -40,7 +46,7 @@ def serve(
     preload: Sequence[str] = (),
     ready: Callable[[str], None] | None = None,
     hub_only: bool = False,
-    extra: Sequence[Any] = (),
+    extra: Callable[[], Sequence[Any]] = tuple,
 ) -> None:
     """Serve until SIGTERM, SIGINT or ``POST /api/dockyard/stop``; then finish what is under way and return.
 
@@ -51,7 +57,7 @@ def serve(
     home = settings.home_path
     home.mkdir(parents=True, exist_ok=True)
     with _only_server(home), _listening(settings) as sock:
-        _run(_Server(settings, tuple(preload), ready, hub_only, tuple(extra), sock).main)
+        _run(_Server(settings, tuple(preload), ready, hub_only, extra, sock).main)
 
 
 def check_exposure(settings: Settings) -> None:
@@ -131,7 +137,7 @@ class _Server:
         preload: tuple[str, ...],
         ready: Callable[[str], None] | None,
         hub_only: bool,
-        extra: tuple[Any, ...],
+        extra: Callable[[], Sequence[Any]],
         sock: socket.socket,
     ) -> None:
         self._settings = settings
@@ -140,40 +146,67 @@ class _Server:
         self._hub_only = hub_only
         self._extra = extra
         self._sock = sock
+        self._url = url_of(settings.host, sock)
+        self._missing = list(preload)
+        self._listening = asyncio.Event()
         self._signals = 0
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
 
     async def main(self) -> None:
+        """The preloads go first: their workers load while this process still imports what it serves with."""
+        from dockyard.artifact.store import Store
+        from dockyard.engines import launch
+
+        store = Store.open(self._settings)
+        fleet = None
+        if not self._hub_only:
+            from dockyard.fleet import Fleet
+
+            fleet = Fleet(self._settings, store)
+        loading = asyncio.create_task(self._load(fleet))
+        try:
+            await self._sent_off(fleet, loading)
+            await self._open(store, fleet, loading)
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            if fleet is not None:
+                await fleet.close()
+            launch.discard()
+
+    async def _open(self, store: Store, fleet: Fleet | None, loading: asyncio.Task[None]) -> None:
         from dockyard.api import create_app
         from dockyard.telemetry import configure_logs
 
         token = secrets.token_urlsafe(32)
-        app = create_app(self._settings, extra=self._extra, hub_only=self._hub_only, owner_token=token)
+        app = create_app(
+            self._settings, store=store, fleet=fleet, extra=self._extra(), hub_only=self._hub_only, owner_token=token
+        )
         site: Site = app.state["site"]
         site.stop = self._stop
-        site.url = url_of(self._settings.host, self._sock)
-        site.loading = list(self._preload)
+        site.url = self._url
+        site.loading = self._missing
         configure_logs(self._settings.log_level, ring=site.logs)
         _raise_file_limit()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         async with app.lifespan():
-            await self._serve(app, site, token)
+            await self._serve(app, site, token, loading)
 
-    async def _serve(self, app: Any, site: Site, token: str) -> None:
+    async def _serve(self, app: Any, site: Site, token: str, loading: asyncio.Task[None]) -> None:
         granian = embedded(app, self._sock)
         running = asyncio.create_task(granian.serve())
-        loading = asyncio.create_task(self._load(site))
         stop = asyncio.create_task(self._stopping.wait())
         note = self._settings.home_path / "server.json"
         try:
             _write_note(note, site, token)
             log.info("listening on %s", site.url)
+            self._listening.set()
             # What is here now stays: the collector need not look at it again with every full pass.
-            gc.collect()
             gc.freeze()
+            gc.enable()
             await asyncio.wait({running, loading, stop}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()
@@ -189,12 +222,24 @@ class _Server:
         if not self._stopping.is_set():
             raise DockyardError("the HTTP server ended by itself", hint="its log says why")
 
-    async def _load(self, site: Site) -> None:
+    async def _load(self, fleet: Fleet | None) -> None:
         for name in self._preload:
-            await site.fleet.preload(name, pin=True)
-            site.loading.remove(name)
+            if fleet is not None:
+                await fleet.preload(name, pin=True)
+            self._missing.remove(name)
+        await self._listening.wait()
         if self._ready is not None:
-            self._ready(site.url)
+            self._ready(self._url)
+
+    async def _sent_off(self, fleet: Fleet | None, loading: asyncio.Task[None]) -> None:
+        """Give the first preload the time to reach its worker: the imports that follow would hold it up."""
+        if fleet is None or not self._missing:
+            return
+        first, until = self._missing[0], time.monotonic() + HEAD_START
+        while first in self._missing and not loading.done() and time.monotonic() < until:
+            if any(row.pid for row in fleet.models()):
+                return
+            await asyncio.sleep(0.002)
 
     async def _drain(self, site: Site) -> None:
         if site.gateway is None:

@@ -2,12 +2,14 @@
 
     <home>/run/<manifest hex>/files/…       the model's files under the paths that its artifact gives them
     <home>/run/<manifest hex>/complete.json what must be there; a directory that differs is built again
+    <home>/run/<manifest hex>/facts.json    what the weights' headers say, so that they are parsed once
 
 It is built aside and renamed into place, under a lock of its own, so many processes may ask for the same model at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -19,16 +21,20 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock
 
+from dockyard import __version__
 from dockyard.artifact import media
 from dockyard.artifact.manifest import Artifact, Layer, read_artifact
 from dockyard.artifact.reference import familiar
 from dockyard.artifact.safety import is_pickle, refuse_pickle
 from dockyard.artifact.unpack import unpack
 from dockyard.errors import ArtifactError, UnsafeContent, UnsupportedFormat
-from dockyard.types import ModelFiles, Reference
+from dockyard.types import ModelFacts, ModelFiles, Reference
 
 if TYPE_CHECKING:
     from dockyard.artifact.store import Store
+
+READER = f"{__version__}/1"
+"""Who read the facts; count up when ``formats`` learns to say more between two versions."""
 
 MAX_TEMPLATE = 1 << 20
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
@@ -46,21 +52,27 @@ class Laid(msgspec.Struct, frozen=True):
     mtime: int = 0
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """Facts that were read from these weights by that reader."""
+
+    reader: str
+    weights: tuple[str, ...]
+    facts: ModelFacts
+
+
 def model_files(store: Store, name: str | Reference) -> ModelFiles:
     """Lay the model out, if it is not yet, and say where its parts are.
 
     Raises ModelNotFound, ArtifactError for blobs that are missing, UnsafeContent for pickles and paths that escape, and
     UnsupportedFormat for an artifact without weights that any engine knows.
     """
-    from dockyard.artifact.formats import read_facts
-
     found = store.resolve(name)
     artifact = read_artifact(store, found.digest)
     directory, laid = lay_out(store, artifact)
     weights = _weights(laid)
     adapters = [each for each in laid if each.role == "adapter" and each.path not in weights]
     projectors = sorted((each.path for each in laid if each.role == "projector"), key=_projector_rank)
-    facts = read_facts([directory / path for path in weights])
+    facts = _facts(directory, weights)
     names = store.names(found.digest)
     told = str(name) if isinstance(name, Reference) else (familiar(names[0]) if names else name)
     return ModelFiles(
@@ -168,6 +180,25 @@ def _intact(home: Path) -> tuple[Laid, ...] | None:
     except (OSError, msgspec.DecodeError):
         return None
     return laid
+
+
+def _facts(files: Path, weights: tuple[str, ...]) -> ModelFacts:
+    """The headers' facts, from the note of an earlier reading if it was of these files and by this reader."""
+    note = files.parent / "facts.json"
+    try:
+        noted = msgspec.json.decode(note.read_bytes(), type=Noted)
+        if noted.reader == READER and noted.weights == weights:
+            return noted.facts
+    except (OSError, msgspec.DecodeError):
+        pass
+    from dockyard.artifact.formats import read_facts
+
+    facts = read_facts([files / path for path in weights])
+    part = note.with_name(f"facts.{uuid.uuid4().hex}.part")
+    with contextlib.suppress(OSError):  # a note that can't be kept only costs the next reading
+        part.write_bytes(msgspec.json.encode(Noted(READER, weights, facts)))
+        part.replace(note)
+    return facts
 
 
 def _weights(laid: Iterable[Laid]) -> tuple[str, ...]:

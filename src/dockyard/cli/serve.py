@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -26,10 +27,14 @@ def _hub(**flags: Any) -> int:
 
 
 def _start(flags: dict[str, Any], *, preload: tuple[str, ...], hub_only: bool) -> int:
+    gc.disable()  # what is imported now stays; ``server`` turns it on again
+    if preload:
+        from dockyard.engines import launch
+
+        launch.prepare("llamacpp")  # it imports what it needs while we do
     from dockyard.api import server
     from dockyard.cli._connect import fetch_missing, read_settings
     from dockyard.cli._output import note
-    from dockyard.console import handlers
 
     settings = read_settings(**flags)
     for model in preload:
@@ -41,7 +46,12 @@ def _start(flags: dict[str, Any], *, preload: tuple[str, ...], hub_only: bool) -
         else:
             note(f"Dockyard on {url} - API {url}/v1, console {url}/, reference {url}/docs. Ctrl-C stops it.")
 
-    server.serve(settings, preload=preload, ready=ready, hub_only=hub_only, extra=handlers())
+    def pages() -> list[Any]:
+        from dockyard.console import handlers
+
+        return list(handlers())
+
+    server.serve(settings, preload=preload, ready=ready, hub_only=hub_only, extra=pages)
     return 0
 
 

@@ -76,7 +76,11 @@ class Engine(Protocol):
 
 
 class IsolatedEngine(Engine, Protocol):
-    """An engine whose code is blocking, native or heavy: it runs in a worker process of its own."""
+    """An engine whose code is blocking, native or heavy: it runs in a worker process of its own.
+
+    It may have a method ``ahead()``, which imports what ``load`` will need: a worker that is started before anybody
+    knows its model calls it while it waits.
+    """
 
     def load(self, files: ModelFiles, plan: LoadPlan) -> LoadPlan:
         """Load the model, ready to generate; blocks. Returns the plan as it came out. Raises LoadFailed."""

@@ -17,6 +17,17 @@ from dockyard.types import ModelFiles
 _ROUTES = {"chat": "handle_chat_completions", "complete": "handle_completions"}
 
 
+def library() -> Any:
+    """The module ``xllamacpp``; its threads read how long to spin when it is first imported."""
+    for name, value in SPIN.items():
+        os.environ.setdefault(name, value)
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise EngineUnavailable(f"xllamacpp can't be imported: {error}", hint="pip install xllamacpp") from error
+    return xllamacpp
+
+
 class Embedded:
     """One loaded model. ``stream`` may be called from several threads at once."""
 

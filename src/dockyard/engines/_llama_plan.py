@@ -14,11 +14,11 @@ from dockyard.settings import Settings
 from dockyard.types import Json, LoadOptions, Memory, ModelFacts, ModelFiles
 
 MAX_PARALLEL = 16
-TOKENS_PER_SLOT = 1024
+TOKENS_PER_SLOT = 512
 """Pool tokens that justify one more slot; chats rarely hold more at a time."""
 
-POOL_TOKENS = MAX_PARALLEL * TOKENS_PER_SLOT
-"""Pool of a model that has memory to spare. Larger ones only cost load time: llama.cpp touches every page."""
+POOL_TOKENS = 8192
+"""Pool of a model that has memory to spare, as large as llama-server's own: each page of it is touched at load."""
 
 POOL_SHARE = 0.25
 """Share of the memory left beside the weights that the pool takes without being asked."""

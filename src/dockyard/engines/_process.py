@@ -66,6 +66,12 @@ def rotate_output(limit: int = LOG_BYTES) -> None:
     if not path.is_file():
         return
     path.replace(path.with_name(path.name + ".1"))
+    send_output(path)
+
+
+def send_output(path: Path) -> None:
+    """Append standard output and errors to a file from now on, those of native code too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(fresh, 1)
     os.dup2(fresh, 2)

@@ -39,11 +39,15 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Load these files with the engine that the plan names; from now on a heartbeat every ``heartbeat`` seconds."""
+    """Load these files with the engine that the plan names; from now on a heartbeat every ``heartbeat`` seconds.
+
+    ``log`` is where a worker that was started ahead of the need sends its output from now on; empty: where it goes.
+    """
 
     files: ModelFiles
     plan: LoadPlan
     heartbeat: float
+    log: str = ""
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

@@ -82,6 +82,11 @@ class LlamaCpp:
             details={"pool": found.pool, "native": native or "", "flags": msgspec.to_builtins(flags)},
         )
 
+    def ahead(self) -> None:
+        from dockyard.engines._llama_embedded import library
+
+        library()
+
     def load(self, files: ModelFiles, plan: LoadPlan) -> LoadPlan:
         begun = time.monotonic()
         flags = msgspec.convert(plan.details["flags"], Flags)

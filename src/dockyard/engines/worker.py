@@ -1,7 +1,8 @@
-"""The process that one isolated engine lives in: ``python -m dockyard.engines.worker FD PARENT_PID``.
+"""The process that one isolated engine lives in: ``python -m dockyard.engines.worker FD PARENT_PID ENGINE``.
 
 FD is one end of a socket pair to the gateway; output and errors, those of native code too, go to the log file that the
-process was started with. It ends when it is told to, when the socket closes, or when its parent dies: never later.
+process was started with. ENGINE, where it is not empty, is imported while the first order is still on its way.
+It ends when it is told to, when the socket closes, or when its parent dies: never later.
 
     main thread       loads the model and, at the end, closes it (children it spawns die with this thread)
     reader            takes frames from the socket; admits requests while slots are free, else keeps them in order
@@ -11,6 +12,7 @@ process was started with. It ends when it is told to, when the socket closes, or
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -19,10 +21,11 @@ import sys
 import threading
 import traceback
 from collections import deque
+from pathlib import Path
 from typing import cast
 
 from dockyard.engines import Emit, IsolatedEngine, LoadPlan, create
-from dockyard.engines._process import die_first, die_with_parent, resident, rotate_output
+from dockyard.engines._process import die_first, die_with_parent, resident, rotate_output, send_output
 from dockyard.engines.frames import (
     Cancel,
     Failed,
@@ -181,14 +184,18 @@ class Worker:
         self._orders: queue.SimpleQueue[Load | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
-    def run(self) -> int:
-        """The exit status."""
+    def run(self, ahead: str = "") -> int:
+        """The exit status. ``ahead`` names the engine to expect."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: self._orders.put(None))
         threading.Thread(target=self._read, name="reader", daemon=True).start()
+        if ahead:
+            _import_ahead(ahead)
         order = self._orders.get()
         if order is None:
             return 0
+        if order.log:
+            send_output(Path(order.log))
         threading.Thread(target=self._beat, args=(order.heartbeat,), name="heartbeat", daemon=True).start()
         engine = cast("IsolatedEngine", create(order.plan.engine))
         plan = self._load(engine, order)
@@ -249,13 +256,20 @@ class Worker:
             rotate_output()
 
 
+def _import_ahead(name: str) -> None:
+    with contextlib.suppress(DockyardError):  # it may not be the one after all; ``load`` tells what is wrong
+        ahead = getattr(create(name), "ahead", None)
+        if ahead is not None:
+            ahead()
+
+
 def main(arguments: list[str]) -> int:
-    descriptor, parent = (int(argument) for argument in arguments)
+    descriptor, parent, engine = int(arguments[0]), int(arguments[1]), arguments[2]
     die_with_parent(parent)
     die_first()
     os.set_inheritable(descriptor, False)
     with socket.socket(fileno=descriptor) as connection:
-        status = Worker(connection).run()
+        status = Worker(connection).run(engine)
         sys.stdout.flush()
         os._exit(status)  # interpreter shutdown would wait for threads that are inside native code
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -26,10 +23,11 @@ from dockyard.engines.frames import (
     encode,
     gateway_frames,
 )
+from dockyard.engines.launch import launch, take
+from dockyard.engines.scratch import Scratch
 from dockyard.errors import DockyardError, LoadFailed, Overloaded
 from dockyard.fleet.last_words import crash, explained, how_it_ended, load_failure, tail
 from dockyard.fleet.runner import Exit, Started
-from dockyard.fleet.scratch import Scratch
 from dockyard.types import Chunk, ModelFiles, Request
 
 STOP_SECONDS = 6.0
@@ -144,18 +142,19 @@ class WorkerProcess:
             await self._kill()
 
     async def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        order = Load(self._files, self._plan, self._heartbeat)
         try:
-            self._log_start = self._log.stat().st_size if self._log.exists() else 0
-            self._scratch = Scratch()
-            self._process = _popen(theirs, self._log, self._scratch.path)
+            spare = take()
+            if spare is not None:
+                order = Load(self._files, self._plan, self._heartbeat, str(self._log))
+            self._process, ours, self._scratch = spare or launch(self._log)
         except OSError as error:
-            ours.close()
-            self._sweep()
             raise LoadFailed(f"no worker process can be started: {error}") from error
-        finally:
-            theirs.close()
         try:
+            # At once: the loop may be busy for a while with what the rest of the process has to import.
+            with contextlib.suppress(OSError):  # a worker that is dead already is noticed below
+                ours.sendall(encode(order))
             _, self._link = await asyncio.get_running_loop().create_unix_connection(lambda: _Link(self), sock=ours)
         except BaseException:
             self._process.kill()
@@ -163,7 +162,6 @@ class WorkerProcess:
             ours.close()
             self._sweep()
             raise
-        self._send(Load(self._files, self._plan, self._heartbeat))
 
     def _send(self, message: ToWorker) -> None:
         if self._link is not None and not self._ended.is_set():
@@ -337,22 +335,3 @@ class _Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it ended is the process's to tell
         self._worker.lost()
-
-
-def _popen(connection: socket.socket, log: Path, scratch: str) -> subprocess.Popen[bytes]:
-    """Spawned, not forked, from the thread of the event loop: the kernel ties the worker's life to that thread."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = connection.fileno()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "dockyard.engines.worker", str(descriptor), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=(descriptor,),
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": scratch},
-        )
-    finally:
-        os.close(output)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dockyard.errors import Conflict, InvalidRequest, NotFound, SettingsError
+from dockyard.state._peek import stored_keys
 from dockyard.types import Call, Principal
 
 if TYPE_CHECKING:
@@ -66,12 +67,18 @@ class UsageSum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State:
-    """One database. ``open`` before use; ``record`` may be called from the event loop at any rate."""
+    """One database. ``open`` before use; ``record`` may be called from the event loop at any rate.
+
+    A database that needs no migration is only peeked into at first, and connected to when it is first written.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.dropped = 0
         self._engine: AsyncEngine | None = None
+        self._opened = False
+        self._migrated = False
+        self._connecting = asyncio.Lock()
         self._rows: deque[tuple[Any, ...]] = deque()
         self._insert = ""
         self._wake: asyncio.Event | None = None
@@ -81,10 +88,10 @@ class State:
 
     async def open(self) -> None:
         """Connect and migrate. Raises SettingsError if the database can't be used."""
-        from dockyard.state._engine import connect, insert_usage
-
-        self._engine = await connect(self.url)
-        self._insert = insert_usage(self._engine)
+        self._opened = True
+        self._migrated = stored_keys(self.url) is not None
+        if not self._migrated:
+            await self._database()
         self._wake = asyncio.Event()
         self._writer = asyncio.get_running_loop().create_task(self._write())
 
@@ -102,6 +109,7 @@ class State:
             finally:
                 await self._engine.dispose()
                 self._engine = None
+        self._opened = False
 
     # keys
 
@@ -134,7 +142,7 @@ class State:
             expires=None if expires_in is None else now + expires_in,
         )
         try:
-            async with self._open.begin() as connection:
+            async with (await self._database()).begin() as connection:
                 await connection.execute(insert(keys), msgspec.to_builtins(key))
         except IntegrityError as error:
             raise Conflict(f"there is a key named {name!r} already", param="name") from error
@@ -146,7 +154,7 @@ class State:
 
         from dockyard.state.tables import keys
 
-        async with self._open.connect() as connection:
+        async with (await self._database()).connect() as connection:
             found = await connection.execute(select(keys).order_by(keys.c.created, keys.c.name))
             return [_key(row) for row in found]
 
@@ -156,13 +164,14 @@ class State:
 
         from dockyard.state.tables import keys
 
-        async with self._open.begin() as connection:
+        async with (await self._database()).begin() as connection:
             gone = await connection.execute(delete(keys).where(keys.c.name == name))
         if not gone.rowcount:
             raise NotFound(f"there is no key named {name!r}", param="name", hint="`dockyard key ls` lists them")
 
     async def keys(self) -> list[StoredKey]:
         """All keys, for ``gateway.keyring``."""
+        found = stored_keys(self.url) if self._engine is None and self._opened else None
         return [
             StoredKey(
                 digest=key.digest,
@@ -170,7 +179,7 @@ class State:
                 requests_per_minute=key.requests_per_minute,
                 expires=key.expires,
             )
-            for key in await self.list_keys()
+            for key in (await self.list_keys() if found is None else found)
         ]
 
     # usage
@@ -223,7 +232,7 @@ class State:
             .group_by(table.c.key, table.c.model)
             .order_by(table.c.key, table.c.model)
         )
-        async with self._open.connect() as connection:
+        async with (await self._database()).connect() as connection:
             found = (await connection.execute(query)).all()
         names = UsageSum.__struct_fields__
         return [
@@ -239,7 +248,7 @@ class State:
             while self._rows:
                 batch = [self._rows.popleft() for _ in range(min(len(self._rows), BATCH_ROWS))]
                 try:
-                    async with self._open.begin() as connection:
+                    async with (await self._database()).begin() as connection:
                         # Straight to the driver: what SQLAlchemy does for each row costs more than the row itself.
                         await connection.exec_driver_sql(self._insert, batch)
                 except BaseException:
@@ -259,10 +268,18 @@ class State:
                 log.exception("usage could not be written; %d rows wait", len(self._rows))
                 self._wake.set()
 
-    @property
-    def _open(self) -> AsyncEngine:
-        if self._engine is None:
-            raise SettingsError("the database is not open")
+    async def _database(self) -> AsyncEngine:
+        """The connected engine. Raises SettingsError if the database can't be used or is not open."""
+        from dockyard.state._engine import connect, insert_usage, libraries
+
+        async with self._connecting:
+            if self._engine is None:
+                if not self._opened:
+                    raise SettingsError("the database is not open")
+                await asyncio.to_thread(libraries)
+                engine = await connect(self.url, migrated=self._migrated)
+                self._insert = insert_usage(engine)
+                self._engine = engine
         return self._engine
 
 

@@ -18,8 +18,16 @@ BUSY_SECONDS = 15
 LOCK = 0x646F636B  # "dock"; whoever migrates holds this advisory lock of PostgreSQL
 
 
-async def connect(text: str) -> AsyncEngine:
-    """An engine on a migrated database. Raises SettingsError naming the database, never its password."""
+def libraries() -> None:
+    """Import what ``connect`` needs; in a thread, so that answers go on meanwhile."""
+    import aiosqlite  # noqa: F401
+    import sqlalchemy.ext.asyncio  # noqa: F401
+
+
+async def connect(text: str, *, migrated: bool = False) -> AsyncEngine:
+    """An engine on a migrated database (``migrated`` says it is already). Raises SettingsError naming the database,
+    never its password.
+    """
     from sqlalchemy import event
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -37,8 +45,9 @@ async def connect(text: str) -> AsyncEngine:
     try:
         if sqlite and url.database and url.database != ":memory:":
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        async with turn(url), engine.begin() as connection:
-            await connection.run_sync(_migrate)
+        if not migrated:
+            async with turn(url), engine.begin() as connection:
+                await connection.run_sync(_migrate)
     except (SQLAlchemyError, OSError) as error:
         await engine.dispose()
         raise SettingsError(

@@ -11,10 +11,3 @@ upload       mount, skip, resume, chunk
 referrers    what points at a manifest, by API or by tag
 memory       a real registry on a thread, with faults on demand
 """
-
-from __future__ import annotations
-
-from dockyard.artifact.registry.client import Registry
-from dockyard.artifact.registry.credentials import Credentials
-
-__all__ = ["Credentials", "Registry"]
