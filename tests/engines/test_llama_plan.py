@@ -39,15 +39,15 @@ def plan(facts: ModelFacts, memory: int, settings: dict[str, Any] | None = None,
 
 def test_a_small_model_with_room_serves_sixteen() -> None:
     found = plan(SMALL, 24 * GIB)
-    assert (found.context, found.parallel, found.details["pool"], found.threads) == (8192, 16, 16384, 2)
-    assert found.predicted.kv_cache == 16384 * 30 * 3 * 64 * 2 * 2
+    assert (found.context, found.parallel, found.details["pool"], found.threads) == (8192, 16, 8192, 2)
+    assert found.predicted.kv_cache == 8192 * 30 * 3 * 64 * 2 * 2
 
 
-def test_less_memory_means_fewer_at_once_then_a_shorter_window() -> None:
+def test_little_memory_means_a_shorter_window_and_fewer_at_once() -> None:
     roomy, tight, tiny = plan(SMALL, 24 * GIB), plan(SMALL, 1 * GIB), plan(SMALL, 400 << 20)
-    assert roomy.parallel > tight.parallel
-    assert tight.context == 8192
+    assert roomy.context == tight.context == 8192
     assert tiny.context < 8192
+    assert tiny.parallel < roomy.parallel
     assert tiny.predicted.total < 400 << 20
 
 

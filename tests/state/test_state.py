@@ -161,3 +161,43 @@ async def test_an_unusable_database_is_named_without_its_password(text: str) -> 
     with pytest.raises(SettingsError) as refused:
         await State(text).open()
     assert "secretpw" not in refused.value.message
+
+
+def test_the_look_without_sqlalchemy_knows_the_newest_revision() -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    from dockyard.state import _engine, _peek
+
+    config = Config()
+    config.set_main_option("script_location", str(_engine.MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == _peek.NEWEST
+
+
+async def test_keys_are_known_before_the_database_is_connected_to(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'state.db'}"
+    first = State(url)
+    await first.open()
+    key, _ = await first.create_key("ann", scopes=frozenset({"infer"}), models=("smollm2",), requests_per_minute=7)
+    await first.close()
+    second = State(url)
+    await second.open()
+    try:
+        (found,) = await second.keys()
+        assert (found.digest, found.requests_per_minute) == (key.digest, 7)
+        assert (found.principal.name, found.principal.models) == ("ann", ("smollm2",))
+        await second.revoke_key("ann")
+        assert await second.keys() == []
+    finally:
+        await second.close()
+
+
+def test_a_damaged_database_is_left_to_the_connection(tmp_path: Path) -> None:
+    from dockyard.state import _peek
+
+    path = tmp_path / "state.db"
+    assert _peek.stored_keys(f"sqlite+aiosqlite:///{path}") is None
+    path.write_bytes(b"not a database, but long enough to be mistaken for one" * 20)
+    assert _peek.stored_keys(f"sqlite+aiosqlite:///{path}") is None
+    assert _peek.stored_keys("postgresql://u:p@localhost/x") is None

@@ -56,5 +56,5 @@ def test_the_worker_dies_with_its_gateway(tmp_path: Path, signal_: signal.Signal
 
 
 def test_a_worker_whose_parent_is_gone_already_ends(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dockyard.engines.worker", "0", "1"]
+    command = [sys.executable, "-m", "dockyard.engines.worker", "0", "1", ""]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20).returncode == 0
