@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dockyard import engines
+from dockyard import cli, engines
 from dockyard.engines import launch
 from dockyard.fleet.worker_process import WorkerProcess
 from dockyard.hardware import detect
@@ -50,3 +50,9 @@ async def test_a_spare_that_died_is_not_taken() -> None:
     spare.kill()
     spare.wait()
     assert launch.take() is None
+
+
+def test_a_start_that_is_refused_leaves_no_spare(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["serve", "--host", "0.0.0.0", "--model", "echo"]) == 1
+    assert "no keys" in capsys.readouterr().err
+    assert not [p for p in psutil.Process().children() if "dockyard.engines.worker" in p.cmdline()]

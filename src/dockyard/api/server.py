@@ -56,8 +56,12 @@ def serve(
     check_exposure(settings)
     home = settings.home_path
     home.mkdir(parents=True, exist_ok=True)
-    with _only_server(home), _listening(settings) as sock:
-        _run(_Server(settings, tuple(preload), ready, hub_only, extra, sock).main)
+    gc.disable()  # until all that stays is imported: there is nothing to collect before
+    try:
+        with _only_server(home), _listening(settings) as sock:
+            _run(_Server(settings, tuple(preload), ready, hub_only, extra, sock).main)
+    finally:
+        gc.enable()
 
 
 def check_exposure(settings: Settings) -> None:
@@ -156,7 +160,6 @@ class _Server:
     async def main(self) -> None:
         """The preloads go first: their workers load while this process still imports what it serves with."""
         from dockyard.artifact.store import Store
-        from dockyard.engines import launch
 
         store = Store.open(self._settings)
         fleet = None
@@ -173,7 +176,6 @@ class _Server:
             await asyncio.gather(loading, return_exceptions=True)
             if fleet is not None:
                 await fleet.close()
-            launch.discard()
 
     async def _open(self, store: Store, fleet: Fleet | None, loading: asyncio.Task[None]) -> None:
         from dockyard.api import create_app
@@ -223,10 +225,13 @@ class _Server:
             raise DockyardError("the HTTP server ended by itself", hint="its log says why")
 
     async def _load(self, fleet: Fleet | None) -> None:
+        from dockyard.engines import launch
+
         for name in self._preload:
             if fleet is not None:
                 await fleet.preload(name, pin=True)
             self._missing.remove(name)
+        launch.discard()  # all preloads had engines that need no worker
         await self._listening.wait()
         if self._ready is not None:
             self._ready(self._url)

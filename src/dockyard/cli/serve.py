@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -27,11 +26,18 @@ def _hub(**flags: Any) -> int:
 
 
 def _start(flags: dict[str, Any], *, preload: tuple[str, ...], hub_only: bool) -> int:
-    gc.disable()  # what is imported now stays; ``server`` turns it on again
-    if preload:
-        from dockyard.engines import launch
+    if not preload:
+        return _serve_until_stopped(flags, preload, hub_only)
+    from dockyard.engines import launch
 
-        launch.prepare("llamacpp")  # it imports what it needs while we do
+    launch.prepare("llamacpp")  # it imports what it needs while we do
+    try:
+        return _serve_until_stopped(flags, preload, hub_only)
+    finally:
+        launch.discard()
+
+
+def _serve_until_stopped(flags: dict[str, Any], preload: tuple[str, ...], hub_only: bool) -> int:
     from dockyard.api import server
     from dockyard.cli._connect import fetch_missing, read_settings
     from dockyard.cli._output import note

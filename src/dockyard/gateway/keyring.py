@@ -17,7 +17,7 @@ from dockyard.state import StoredKey as Key
 from dockyard.types import Principal
 
 REFRESH_SECONDS = 10.0
-UNKNOWN_SECONDS = 1.0
+UNKNOWN_SECONDS = 0.1
 OWNER = Principal(name="local", scopes=frozenset({"infer", "manage"}))
 MANAGE = ":manage"
 
