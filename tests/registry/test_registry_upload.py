@@ -113,8 +113,10 @@ def test_the_next_process_goes_on_where_this_one_stopped(blob: Blob, tmp_path: P
         memory.requests.clear()
         assert send(memory, blob, ticket=ticket) == "sent"
         assert memory.blobs[blob.digest] == DATA
-        assert methods(memory)[0] == "GET"
-        assert "POST" not in methods(memory)
+        # The server may note the chunk that was cut off only now; it began at the same byte.
+        asked = [name for name in methods(memory) if name != "PATCH"]
+        assert asked[0] == "GET"
+        assert "POST" not in asked
         assert memory.asked("PATCH")[0].headers["content-range"].startswith(f"{2 * CHUNK}-")
         assert not ticket.exists()
 
