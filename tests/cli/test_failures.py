@@ -9,58 +9,58 @@ import sys
 import pytest
 
 from dockyard import errors
-from dockyard.cli import run
+from dockyard.cli import call
 from dockyard.cli._failure import exit_code
 
 Capture = pytest.CaptureFixture[str]
 
 
 def test_wrong_usage_is_2(capsys: Capture) -> None:
-    assert run(["pul"]) == 2
+    assert call(["pul"]) == 2
     said = capsys.readouterr().err
     assert "error: No such command 'pul'. Did you mean 'pull'" in said
-    assert run(["ps", "--nonsense"]) == 2
+    assert call(["ps", "--nonsense"]) == 2
     said = capsys.readouterr().err
     assert "error: No such option" in said
     assert "hint: see `dockyard ps --help`" in said
-    assert run(["tag", "one"]) == 2
-    assert run(["run", "x", "hello", "--temperature", "hot"]) == 2
+    assert call(["tag", "one"]) == 2
+    assert call(["run", "x", "hello", "--temperature", "hot"]) == 2
     assert "'--temperature'" in capsys.readouterr().err
 
 
 def test_no_arguments_show_the_help(capsys: Capture) -> None:
-    assert run([]) == 2
+    assert call([]) == 2
     assert "Usage: dockyard" in capsys.readouterr().err
 
 
 def test_not_found_is_3_and_names_what_is_near(capsys: Capture) -> None:
-    assert run(["inspect", "no-such-model"]) == 3
+    assert call(["inspect", "no-such-model"]) == 3
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert "no-such-model" in said
     assert "hint: " in said
-    assert run(["config", "prot"]) == 3
+    assert call(["config", "prot"]) == 3
 
 
 def test_unreachable_is_4(capsys: Capture) -> None:
-    assert run(["ps"]) == 4
+    assert call(["ps"]) == 4
     assert "hint: start one with `dockyard serve`" in capsys.readouterr().err
-    assert run(["ps", "--host", "http://127.0.0.1:9"]) == 4
+    assert call(["ps", "--host", "http://127.0.0.1:9"]) == 4
     assert "can't reach http://127.0.0.1:9" in capsys.readouterr().err
-    assert run(["status"]) == 4
+    assert call(["status"]) == 4
 
 
 def test_the_host_comes_from_the_environment_too(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKYARD_HOST", "http://127.0.0.1:9")
-    assert run(["ps"]) == 4
+    assert call(["ps"]) == 4
     assert "can't reach http://127.0.0.1:9" in capsys.readouterr().err
-    assert run(["config", "host"]) == 0
+    assert call(["config", "host"]) == 0
     assert capsys.readouterr().out == "127.0.0.1\n"
 
 
 def test_settings_that_are_wrong_name_their_source(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKYARD_PORT", "many")
-    assert run(["ls"]) == 2
+    assert call(["ls"]) == 2
     said = capsys.readouterr().err
     assert "'port' from environment" in said
 
@@ -68,17 +68,17 @@ def test_settings_that_are_wrong_name_their_source(capsys: Capture, monkeypatch:
 def test_a_defect_is_told_without_a_traceback_unless_asked(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     # A home that is a file breaks the store in a way that no check foresees.
     monkeypatch.setenv("DOCKYARD_HOME", "/dev/null")
-    assert run(["ls"]) == 1
+    assert call(["ls"]) == 1
     said = capsys.readouterr().err
     assert "error: " in said
     assert "Traceback" not in said
-    assert run(["--debug", "ls"]) == 1
+    assert call(["--debug", "ls"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m dockyard config --json | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.call(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout == "[\n"
     assert done.stderr == ""
 
@@ -106,9 +106,9 @@ def test_exit_codes_are_those_of_the_table(kind: type[errors.DockyardError], cod
 
 
 def test_version(capsys: Capture) -> None:
-    assert run(["--version"]) == 0
+    assert call(["--version"]) == 0
     assert capsys.readouterr().out.startswith("dockyard 0.")
-    assert run(["version", "--json"]) == 0
+    assert call(["version", "--json"]) == 0
     assert '"python"' in capsys.readouterr().out
 
 
@@ -119,12 +119,12 @@ def test_config_says_where_values_come_from(capsys: Capture, monkeypatch: pytest
     monkeypatch.setenv("DOCKYARD_API_KEYS", "sk-secret,sk-other:manage")
     with open(os.environ["DOCKYARD_CONFIG"], "w") as file:
         file.write("hubs: [hub.example:5000]\n")
-    assert run(["config", "--json"]) == 0
+    assert call(["config", "--json"]) == 0
     text = capsys.readouterr().out
     found = {row["name"]: row for row in json.loads(text)}
     assert (found["port"]["value"], found["port"]["origin"]) == (4321, "environment")
     assert found["hubs"]["origin"] == os.environ["DOCKYARD_CONFIG"]
     assert found["idle_seconds"]["origin"] == "default"
     assert "secret" not in text
-    assert run(["config", "port"]) == 0
+    assert call(["config", "port"]) == 0
     assert capsys.readouterr().out == "4321\n"

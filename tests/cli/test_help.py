@@ -27,8 +27,8 @@ HEAVY = [
 ]
 PROBE = """
 import json, sys
-from dockyard.cli import run
-code = run(sys.argv[1:])
+from dockyard.cli import call
+code = call(sys.argv[1:])
 print(json.dumps({"code": code, "modules": sorted(sys.modules)}), file=sys.stderr)
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dockyard.artifact.registry.memory import MemoryRegistry
-from dockyard.cli import run
+from dockyard.cli import call
 
 Capture = pytest.CaptureFixture[str]
 
@@ -19,7 +19,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def stocked(starter_gguf: Path, capsys: Capture) -> Path:
     """The real model in this test's own store, packaged by the command itself."""
-    assert run(["package", "--link", str(starter_gguf), "smollm2"]) == 0
+    assert call(["package", "--link", str(starter_gguf), "smollm2"]) == 0
     capsys.readouterr()
     return starter_gguf
 
@@ -35,7 +35,7 @@ def said(capsys: Capture) -> str:
 
 
 def listed(capsys: Capture) -> list[dict]:
-    assert run(["ls", "--json"]) == 0
+    assert call(["ls", "--json"]) == 0
     return json.loads(said(capsys))
 
 
@@ -45,24 +45,24 @@ def test_the_life_of_a_model_on_disk(stocked: Path, capsys: Capture, tmp_path: P
     known = {"format": "gguf", "architecture": "llama", "parameters": "135M", "quantization": "Q4_1"}
     assert model["config"] == known
     assert model["size"] > 98_000_000
-    assert run(["tag", "smollm2", "team/other:v1"]) == 0
+    assert call(["tag", "smollm2", "team/other:v1"]) == 0
     assert said(capsys) == "docker.io/team/other:v1\n"
-    assert run(["ls"]) == 0
+    assert call(["ls"]) == 0
     assert "team/other:v1" in said(capsys)
-    assert run(["ls", "-q"]) == 0
+    assert call(["ls", "-q"]) == 0
     assert said(capsys).strip() == model["id"]
-    assert run(["rm", "smollm2"]) == 0
+    assert call(["rm", "smollm2"]) == 0
     assert said(capsys).startswith("untagged docker.io/ai/smollm2:latest")
-    assert run(["pin", "team/other:v1"]) == 0
-    assert run(["rm", "team/other:v1"]) == 5
-    assert run(["unpin", "team/other:v1"]) == 0
-    assert run(["rm", model["id"][7:19]]) == 0
+    assert call(["pin", "team/other:v1"]) == 0
+    assert call(["rm", "team/other:v1"]) == 5
+    assert call(["unpin", "team/other:v1"]) == 0
+    assert call(["rm", model["id"][7:19]]) == 0
     assert "deleted sha256:" in said(capsys)
     assert listed(capsys) == []
 
 
 def test_inspect_shows_the_parts_of_a_transformer(stocked: Path, capsys: Capture) -> None:
-    assert run(["inspect", "smollm2"]) == 0
+    assert call(["inspect", "smollm2"]) == 0
     text = said(capsys)
     for part in (
         "token embedding",
@@ -72,7 +72,7 @@ def test_inspect_shows_the_parts_of_a_transformer(stocked: Path, capsys: Capture
         "KV cache",
     ):
         assert part in text
-    assert run(["inspect", "smollm2", "--json"]) == 0
+    assert call(["inspect", "smollm2", "--json"]) == 0
     found = json.loads(said(capsys))
     assert found["facts"]["layers"] == 30
     assert found["anatomy"]["kv_bytes_per_token"] == 23040
@@ -82,13 +82,13 @@ def test_inspect_shows_the_parts_of_a_transformer(stocked: Path, capsys: Capture
 
 def test_packaging_again_gives_the_same_digest_and_a_change_has_a_parent(stocked: Path, capsys: Capture) -> None:
     arguments = ["package", "--json", "--link", str(stocked), "again"]
-    assert run(arguments) == 0
+    assert call(arguments) == 0
     found = json.loads(said(capsys))
     assert found["reused"]
     assert found["digest"] == listed(capsys)[0]["id"]
-    assert run(["package", "--from", "smollm2", "--context", "1024", "--format", "docker", "small"]) == 0
+    assert call(["package", "--from", "smollm2", "--context", "1024", "--format", "docker", "small"]) == 0
     capsys.readouterr()
-    assert run(["history", "small", "--json"]) == 0
+    assert call(["history", "small", "--json"]) == 0
     small, base = json.loads(said(capsys))
     assert (small["operation"], small["depth"]) == ("package", 0)
     assert (base["digest"], base["role"]) == (found["digest"], "base")
@@ -103,7 +103,7 @@ def test_wrong_packaging_says_what_is_wrong(capsys: Capture, tmp_path: Path) -> 
         ([str(tmp_path), "Bad Name"], "Bad Name"),
         (["--format", "zip", str(tmp_path), "x"], "format"),
     ):
-        assert run(["package", *arguments]) != 0
+        assert call(["package", *arguments]) != 0
         problem = capsys.readouterr().err
         assert word in problem
         assert "Traceback" not in problem
@@ -112,10 +112,10 @@ def test_wrong_packaging_says_what_is_wrong(capsys: Capture, tmp_path: Path) -> 
 def test_an_archive_carries_a_model_to_another_home(
     stocked: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(["save", "smollm2", "-o", str(tmp_path / "model.tar")]) == 0
+    assert call(["save", "smollm2", "-o", str(tmp_path / "model.tar")]) == 0
     before = listed(capsys)
     monkeypatch.setenv("DOCKYARD_HOME", str(tmp_path / "other"))
-    assert run(["load", str(tmp_path / "model.tar"), "--json"]) == 0
+    assert call(["load", str(tmp_path / "model.tar"), "--json"]) == 0
     assert json.loads(said(capsys))[0]["digest"] == before[0]["id"]
     assert [model["id"] for model in listed(capsys)] == [before[0]["id"]]
 
@@ -124,55 +124,55 @@ def test_push_and_pull_through_a_registry(
     stocked: Path, registry: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"{registry}/team/smollm2:v1"
-    assert run(["push", "smollm2", "--to", name]) == 0
+    assert call(["push", "smollm2", "--to", name]) == 0
     assert name in said(capsys)
     digest = listed(capsys)[0]["id"]
     monkeypatch.setenv("DOCKYARD_HOME", str(tmp_path / "other"))
-    assert run(["pull", name]) == 0
+    assert call(["pull", name]) == 0
     printed = capsys.readouterr()
     assert digest in printed.out
     assert "pull" in printed.err
-    assert run(["pull", name, "--json"]) == 0
+    assert call(["pull", name, "--json"]) == 0
     assert json.loads(said(capsys)) == [{"reference": name, "digest": digest, "size": 98362799}]
-    assert run(["pull", f"{registry}/team/none"]) == 3
+    assert call(["pull", f"{registry}/team/none"]) == 3
 
 
 def test_disk_usage_clean_up_and_check(stocked: Path, capsys: Capture) -> None:
-    assert run(["df", "--json"]) == 0
+    assert call(["df", "--json"]) == 0
     used = json.loads(said(capsys))
     assert used["artifacts"] == 1
-    assert run(["df"]) == 0
+    assert call(["df"]) == 0
     assert "98.4 MB" in said(capsys)
-    assert run(["gc", "--grace", "0"]) == 0
+    assert call(["gc", "--grace", "0"]) == 0
     assert said(capsys).startswith("freed ")
-    assert run(["fsck"]) == 0
+    assert call(["fsck"]) == 0
     assert said(capsys) == "the store is sound\n"
 
 
 def test_search_offline_names_whom_it_could_not_ask(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKYARD_OFFLINE", "true")
-    assert run(["search", "smol", "--json"]) == 4
+    assert call(["search", "smol", "--json"]) == 4
     assert json.loads(said(capsys))["unreachable"]
 
 
 def test_plugins_are_listed(capsys: Capture) -> None:
-    assert run(["plugins", "--json"]) == 0
+    assert call(["plugins", "--json"]) == 0
     found = {(row["kind"], row["name"]) for row in json.loads(said(capsys))}
     assert {("engines", "llamacpp"), ("engines", "echo"), ("guards", "pattern")} <= found
 
 
 def test_keys_are_made_listed_and_revoked(capsys: Capture) -> None:
-    assert run(["key", "create", "ci", "--manage", "--days", "1", "--model", "smol*", "--json"]) == 0
+    assert call(["key", "create", "ci", "--manage", "--days", "1", "--model", "smol*", "--json"]) == 0
     made = json.loads(said(capsys))
     assert made["secret"].startswith("dky_")
     assert made["scopes"] == ["infer", "manage"]
-    assert run(["key", "create", "ci"]) == 5
-    assert run(["key", "ls"]) == 0
+    assert call(["key", "create", "ci"]) == 5
+    assert call(["key", "ls"]) == 0
     table = said(capsys)
     assert "smol*" in table
     assert made["secret"] not in table
-    assert run(["key", "rm", "ci"]) == 0
-    assert run(["key", "rm", "ci"]) == 3
+    assert call(["key", "rm", "ci"]) == 0
+    assert call(["key", "rm", "ci"]) == 3
 
 
 def test_model_names_complete(dockyard: Callable[..., subprocess.CompletedProcess[str]], stocked_home: Path) -> None:
@@ -185,7 +185,7 @@ def test_json_has_the_fields_that_the_documentation_promises(stocked: Path, caps
     rows = dict(re.findall(r"^\| `([a-z]+)`[^|]*\| `\[?\{(.+?)\}\]?`", page.read_text(), re.MULTILINE))
     lines = ("ls", "inspect smollm2", "history smollm2", "df", "gc", "config", "plugins", "version")
     for verb, *arguments in map(str.split, lines):
-        assert run([verb, *arguments, "--json"]) == 0
+        assert call([verb, *arguments, "--json"]) == 0
         found = json.loads(said(capsys))
         promised = set(re.sub(r": (\[?\{[^}]*\}\]?)", "", rows[verb]).split(", "))
         assert set(found[0] if isinstance(found, list) else found) == promised, verb

@@ -65,7 +65,8 @@ def said(chunks: list[Chunk], index: int = 0) -> str:
     return "".join(chunk.text for chunk in chunks if chunk.index == index)
 
 
-@pytest.fixture(scope="session", params=["embedded", "native"])
+# For a module, not the session: other modules look that no worker of theirs is left.
+@pytest.fixture(scope="module", params=["embedded", "native"])
 async def llama(
     request: pytest.FixtureRequest, starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Runner]:
@@ -77,7 +78,7 @@ async def llama(
     await runner.stop()
 
 
-@pytest.fixture(scope="session", params=["echo", "echo-worker", "embedded", "native"])
+@pytest.fixture(scope="module", params=["echo", "echo-worker", "embedded", "native"])
 async def any_engine(
     request: pytest.FixtureRequest, starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Runner]:

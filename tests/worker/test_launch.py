@@ -53,6 +53,6 @@ async def test_a_spare_that_died_is_not_taken() -> None:
 
 
 def test_a_start_that_is_refused_leaves_no_spare(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["serve", "--host", "0.0.0.0", "--model", "echo"]) == 2
+    assert cli.call(["serve", "--host", "0.0.0.0", "--model", "echo"]) == 2
     assert "no keys" in capsys.readouterr().err
     assert not [p for p in psutil.Process().children() if "dockyard.engines.worker" in p.cmdline()]

@@ -167,7 +167,7 @@ def root(*, completion: bool) -> Any:
     return typer.main.get_command(app)
 
 
-def run(arguments: Sequence[str]) -> int:
+def call(arguments: Sequence[str]) -> int:
     """Do what the arguments say and return the exit code; errors are printed, not raised."""
     debug, words = bool(os.environ.get("DOCKYARD_DEBUG")), list(arguments)
     while words[:1] == ["--debug"]:
@@ -201,4 +201,4 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The ``dockyard`` command."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(call(sys.argv[1:]))
