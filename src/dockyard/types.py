@@ -15,8 +15,16 @@ import msgspec
 Json = Any
 """A value that came from JSON: dict, list, str, int, float, bool or None."""
 
-Kind = Literal["chat", "complete", "embed", "rerank", "image", "speak", "transcribe"]
+Kind = Literal[
+    "chat", "complete", "embed", "rerank", "tokenize", "detokenize", "template", "image", "speak", "transcribe"
+]
 """What a caller wants of a model; an engine's ``serves`` is a set of these."""
+
+Mode = Literal["generate", "embed", "rerank"]
+"""How a model is loaded: engines that compute embeddings or scores load it otherwise than to generate."""
+
+Lane = Literal["interactive", "batch"]
+"""Batch work takes what interactive work leaves, and yields to it."""
 
 Format = Literal["gguf", "safetensors", "onnx", "openvino", "peft", "unknown"]
 
@@ -94,10 +102,23 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     adapter_targets: tuple[str, ...] = ()
 
 
+class Adapter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A low-rank adapter that a request may choose by ``name``: its folder (PEFT) or file (GGUF), and its weight.
+
+    ``digest`` is its manifest's; ``scale`` multiplies the adapter's own factor (alpha / rank).
+    """
+
+    name: str
+    path: str
+    digest: str
+    scale: float = 1.0
+
+
 class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     """A model laid out for an engine: real files in ``directory``, hard links to the store's blobs.
 
-    ``weights`` are absolute paths, first shard first. ``digest`` is the manifest's and names the model for good.
+    ``weights`` are absolute paths, first shard first. ``adapters`` are always on; ``offers`` are those a request may
+    choose. ``digest`` is the manifest's and names the model for good.
     ``config`` is the artifact's own serving advice (context size, template …), never a command line.
     """
 
@@ -109,6 +130,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     facts: ModelFacts
     projector: str | None = None
     adapters: tuple[str, ...] = ()
+    offers: tuple[Adapter, ...] = ()
     chat_template: str | None = None
     context: int | None = None
 
@@ -136,6 +158,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How tokens are drawn. None means: the model's or engine's own default.
 
     ``logprobs`` is how many alternatives to report for each token (0: just the chosen one; None: no logprobs).
+    ``prompt_logprobs`` is the same for the tokens of the prompt, reported in ``Result.prompt_logprobs``.
     """
 
     max_tokens: int | None = None
@@ -152,13 +175,20 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: int | None = None
     n: int = 1
     ignore_eos: bool = False
+    prompt_logprobs: int | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an engine is asked to generate. Exactly one of ``messages`` and ``prompt`` is set.
+    """What an engine is asked to do. Which fields count depends on ``kind``:
 
-    ``prompt`` may be text or token ids. ``extra`` holds fields of the dialect that Dockyard does not read but the
-    engine's allow-list lets through (``tools``, ``response_format``, ``chat_template_kwargs`` …).
+    - chat: ``messages``; complete: ``prompt``, and ``suffix`` where the middle is to be filled in;
+    - embed: ``inputs``, one vector each; rerank: ``query`` and the documents in ``inputs``, one score each;
+    - tokenize: ``prompt`` (text) or ``messages`` (put through the template first); detokenize: ``prompt`` (token ids);
+    - template: ``messages``, answered with the text that the model would see.
+
+    ``prompt`` may be text or token ids. ``adapter`` is the one chosen of ``ModelFiles.offers``. ``extra`` holds fields
+    in OpenAI's chat shape that the engine's allow-list lets through (``tools``, ``tool_choice``, ``response_format``,
+    ``reasoning_effort``, ``chat_template_kwargs`` …), whatever dialect they came from.
     """
 
     id: str
@@ -167,6 +197,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt: str | list[int] | None = None
     sampling: Sampling = Sampling()
     extra: dict[str, Json] = {}
+    suffix: str | None = None
+    inputs: tuple[str | list[int], ...] = ()
+    query: str | None = None
+    adapter: Adapter | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -191,11 +225,26 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
     top: list[TokenLogprob] = []
 
 
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an answer holds beside text.
+
+    ``vectors``: for each input a vector of little-endian float32. ``scores``: for each document its relevance, higher
+    is better. ``tokens``: the ids of a text. ``prompt_logprobs``: one entry a token of the prompt, None for the first.
+    """
+
+    vectors: tuple[bytes, ...] = ()
+    scores: tuple[float, ...] = ()
+    tokens: tuple[int, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
+
+
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one scheduler step added to choice ``index``. Text is whole UTF-8 characters, stop strings already cut.
 
     ``finish`` is "stop", "length", "tool_calls" or "content_filter" on a choice's last chunk, else None; ``usage``
-    comes once, on the request's last chunk. ``truncated`` says how many prompt tokens were dropped.
+    comes once, on the request's last chunk. ``truncated`` says how many prompt tokens were dropped. ``tool_calls`` are
+    deltas in OpenAI's shape: joined by ``index``, their arguments are valid JSON. Kinds other than chat and complete
+    answer with one chunk: ``result`` (or ``text`` for detokenize and template), finish "stop" and usage.
     """
 
     text: str = ""
@@ -206,6 +255,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning: str = ""
     tool_calls: list[Json] | None = None
     truncated: int = 0
+    result: Result | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -220,14 +270,20 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How to load a model; None leaves the choice to the engine. ``flags`` are checked against its allow-list.
 
-    ``context`` is the window of one request, in tokens; ``parallel`` how many requests decode together.
+    ``context`` is the window of one request, in tokens; ``parallel`` how many requests decode together. ``replicas``
+    names the engine of each copy where there are several, e.g. ("llamacpp", "openvino"). ``cpus`` and ``memory``
+    (bytes) bound what its workers may use.
     """
 
     engine: str | None = None
+    mode: Mode = "generate"
+    replicas: tuple[str, ...] = ()
     context: int | None = None
     parallel: int | None = None
     threads: int | None = None
     keep_alive: float | None = None
+    cpus: float | None = None
+    memory: int | None = None
     flags: dict[str, Json] = {}
 
 
@@ -294,6 +350,7 @@ class Call(msgspec.Struct, kw_only=True):
     client: str = ""
     reference: str | None = None
     no_store: bool = False
+    lane: Lane = "interactive"
     received: float = msgspec.field(default_factory=time.monotonic)
     first_token: float | None = None
     usage: Usage = Usage()

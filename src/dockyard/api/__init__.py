@@ -16,6 +16,7 @@ from dockyard.settings import Settings
 if TYPE_CHECKING:
     from litestar import Litestar, Request, Response
 
+    from dockyard.api._further import Light, Routes
     from dockyard.api._site import Site
     from dockyard.api.door import Door
     from dockyard.artifact.store import Store
@@ -128,7 +129,19 @@ def _build(site: Site, extra: Sequence[Any]) -> Door:
         state=AppState({"site": site}),
     )
     app.site, app.hot, app.origins, app.hosts = site, hot, Origins(site.settings), set()  # type: ignore[assignment]
+    app.further = lambda: _others(site)
     return app
+
+
+def _others(site: Site) -> tuple[Light, Routes]:
+    from litestar.datastructures import State as AppState
+
+    from dockyard.api import reference
+    from dockyard.api._further import application, gather
+
+    routes = gather(site)
+    state = AppState({"site": site})
+    return application(site, routes, _failed, openapi_config=reference.config(hidden=True), state=state), routes
 
 
 def _hub(site: Site) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -23,9 +24,9 @@ from dockyard.api._wire import (
     Watchdog,
     credential,
     error_body,
+    error_headers,
     read_body,
     send_bytes,
-    send_error,
 )
 from dockyard.errors import DockyardError, Overloaded
 from dockyard.gateway import Gateway, Reply
@@ -33,11 +34,23 @@ from dockyard.types import Call, Chunk, Usage
 
 log = logging.getLogger(__name__)
 
-STREAM_HEADERS: Pairs = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
+UNBUFFERED: Pairs = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+
+
+class Style(msgspec.Struct, frozen=True, kw_only=True):
+    """How a dialect says that something failed, and what its streams are made of.
+
+    ``error`` makes the body of a failed answer, ``event`` what says the same in a stream that has begun, and
+    ``status`` the HTTP status.
+    """
+
+    error: Callable[[DockyardError], bytes] = error_body
+    event: Callable[[DockyardError], bytes] = lambda error: b"data: " + error_body(error) + b"\n\n"
+    status: Callable[[DockyardError], int] = lambda error: error.status
+    content: bytes = b"text/event-stream; charset=utf-8"
+
+
+OPENAI = Style()
 
 
 class Asked(Protocol):
@@ -74,7 +87,8 @@ class Dialect(Protocol):
 class Endpoint:
     """An ASGI callable for one path of one dialect."""
 
-    def __init__(self, gateway: Gateway, dialect: Dialect, watchdog: Watchdog) -> None:
+    def __init__(self, gateway: Gateway, dialect: Dialect, watchdog: Watchdog, style: Style = OPENAI) -> None:
+        self._style = style
         self._gateway = gateway
         self._dialect = dialect
         self._watchdog = watchdog
@@ -89,7 +103,7 @@ class Endpoint:
             body = await read_body(receive, headers, self._limit, self._watchdog, task)
             asked = self._dialect.read(body)
         except DockyardError as error:
-            await send_error(send, error)
+            await send_failure(send, error, self._style)
             return
         key, no_store = credential(headers), b"no-store" in headers.get(b"cache-control", b"")
         client = scope["client"]
@@ -98,7 +112,7 @@ class Endpoint:
         await self._answer(asked, b"x-dockyard-explain" in headers, receive, send, task)
 
     async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
-        exchange = Exchange(asked, explain, send, task, self._watchdog)
+        exchange = Exchange(asked, explain, send, task, self._watchdog, self._style)
         hang_up = HangUp(receive, task, self._watchdog)
         self._watchdog.open.add(task)
         try:
@@ -128,8 +142,17 @@ class Endpoint:
 class Exchange:
     """One answer on its way out; knows whether its headers have left."""
 
-    def __init__(self, asked: Asked, explain: bool, send: Send, task: asyncio.Task[Any], watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        explain: bool,
+        send: Send,
+        task: asyncio.Task[Any],
+        watchdog: Watchdog,
+        style: Style = OPENAI,
+    ) -> None:
         self._asked = asked
+        self._style = style
         self._explain = explain
         self._send = send
         self._task = task
@@ -166,12 +189,12 @@ class Exchange:
     async def fail(self, error: DockyardError) -> None:
         """Tell the client; in the stream if that has begun."""
         if not self._begun:
-            await send_error(self._send, error, self._headers())
+            await send_failure(self._send, error, self._style, self._headers())
         else:
-            await self._write(b"data: " + error_body(error) + b"\n\n", more=False)
+            await self._write(self._style.event(error), more=False)
 
     async def _start(self) -> bytes:
-        headers = [*STREAM_HEADERS, *self._headers()]
+        headers = [(b"content-type", self._style.content), *UNBUFFERED, *self._headers()]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         self._begun = True
         return self._asked.begin()
@@ -199,6 +222,11 @@ class Exchange:
         if self._explain:
             return {**explanation(self._asked.calls[0]), "truncated_prompt_tokens": truncated}
         return {"truncated_prompt_tokens": truncated} if truncated else None
+
+
+async def send_failure(send: Send, error: DockyardError, style: Style, headers: Pairs | None = None) -> None:
+    """A failed answer in a dialect's own words."""
+    await send_bytes(send, style.status(error), style.error(error), [*error_headers(error), *(headers or ())])
 
 
 def explanation(call: Call) -> dict[str, Any]:

@@ -3,32 +3,29 @@
 - On loopback without keys the browser is the only fence between a web page and this server. A foreign ``Host`` header
   (DNS rebinding) and a foreign ``Origin`` (a page of another site) are refused.
 - CORS: pages of localhost on any port, and those of ``cors_origins``, may read answers.
-- Hot routes are plain ASGI; everything else goes to the framework.
+- Hot routes are plain ASGI; everything else goes to the framework, other dialects in an application of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from litestar import Litestar
-from litestar.plugins import PluginProtocol
-from litestar.plugins.core import MsgspecDIPlugin
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import Message, Receive, Send
 
+from dockyard.api._further import Light, Routes
 from dockyard.api._site import Site
-from dockyard.api._wire import BODY_SECONDS, Headers, Pairs, RequestTimeout, send_bytes, send_error
+from dockyard.api._wire import BODY_SECONDS, Headers, Hot, Pairs, RequestTimeout, send_bytes, send_error
 from dockyard.errors import DockyardError, Forbidden
 from dockyard.settings import LOOPBACK, Settings
-
-Hot = Callable[[Scope, Headers, Receive, Send], Awaitable[None]]
 
 ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 EXPOSED = (
     b"x-request-id, x-dockyard-model, x-dockyard-cache, x-dockyard-steps, retry-after, docker-content-digest, link"
 )
+DESCRIPTION = ("/docs", "/openapi.json")
 MOST_HOSTS = 100
 PREFLIGHT_SECONDS = b"600"
 
@@ -52,7 +49,7 @@ class Origins:
             return False
 
 
-class Door(Litestar):
+class Door(Light):
     """The application. Its fields are set once, right after it is made."""
 
     site: Site
@@ -60,11 +57,11 @@ class Door(Litestar):
     origins: Origins
     hosts: set[bytes]
     """``Host`` headers that were found good."""
-
-    @staticmethod
-    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
-        """All structs here are msgspec's. Litestar would import pydantic and attrs wherever they are installed."""
-        return [*plugins, MsgspecDIPlugin()]
+    further: Callable[[], tuple[Light, Routes]]
+    """Makes the application of the other dialects, and says what they answer; not used on a hub."""
+    others: tuple[Light, Routes] | None = None
+    """That application, once somebody asked for something that this one does not know."""
+    _begins: tuple[tuple[str, bool], ...] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -92,7 +89,16 @@ class Door(Litestar):
         except DockyardError as error:
             await send_error(send, error)
             return
-        handler = self.hot.get(scope["path"])
+        path = scope["path"]
+        handler = self.hot.get(path)
+        application = super().__call__
+        if handler is None and self.site.gateway is not None:
+            described = path.startswith(DESCRIPTION)
+            if described or not self._knows(path):
+                others, routes = await self._gather()
+                handler = routes.hot.get(path)
+                if not described:
+                    application = others.__call__
         if handler is not None:
             await handler(scope, headers, receive, send)
             return
@@ -100,9 +106,23 @@ class Door(Litestar):
         assert task is not None
         self.site.watchdog.open.add(task)
         try:
-            await super().__call__(scope, Patient(receive), send)
+            await application(scope, Patient(receive), send)
         finally:
             self.site.watchdog.open.discard(task)
+
+    def _knows(self, path: str) -> bool:
+        """Whether a route of this application begins like it."""
+        if self._begins is None:
+            self._begins = tuple(
+                (route.path.partition("{")[0], "{" in route.path) for route in self.routes if route.path != "/"
+            )
+        return path == "/" or any(path.startswith(begin) if more else path == begin for begin, more in self._begins)
+
+    async def _gather(self) -> tuple[Light, Routes]:
+        if self.others is None:
+            made = await asyncio.to_thread(self.further)
+            self.others = self.others or made
+        return self.others
 
 
 class Patient:

@@ -16,12 +16,17 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from dockyard import __version__
+from dockyard.api._further import Described
 from dockyard.api.openai_chat import ChatRequest
 from dockyard.api.openai_completions import CompletionRequest
 
-HOT: dict[str, tuple[type, str]] = {
-    "/v1/chat/completions": (ChatRequest, "Answer a conversation; with `stream` as server-sent events"),
-    "/v1/completions": (CompletionRequest, "Continue a raw prompt; with `stream` as server-sent events"),
+HOT = {
+    "/v1/chat/completions": Described(
+        body=ChatRequest, summary="Answer a conversation; with `stream` as server-sent events", tag="OpenAI"
+    ),
+    "/v1/completions": Described(
+        body=CompletionRequest, summary="Continue a raw prompt; with `stream` as server-sent events", tag="OpenAI"
+    ),
 }
 STYLE = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{max-width:62rem;margin:2rem auto;padding:0 1rem}
@@ -39,16 +44,17 @@ class _Page(OpenAPIRenderPlugin):
     def __init__(self) -> None:
         super().__init__(path="/", media_type="text/html")  # type: ignore[arg-type]
 
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
-        return page(complete(openapi_schema)).encode()
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return page(complete(openapi_schema, request.app)).encode()
 
 
-def config() -> OpenAPIConfig:
+def config(*, hidden: bool = False) -> OpenAPIConfig:
+    """``hidden``: only described, for an application whose description is shown by another."""
     return OpenAPIConfig(
         title="Dockyard",
         version=__version__,
         description="Generative models on your own machines. OpenAI clients work with the base URL of this server.",
-        path="/docs",
+        path="/docs/further" if hidden else "/docs",
         render_plugins=[_Page()],
         use_handler_docstrings=False,
     )
@@ -59,36 +65,44 @@ def handlers() -> list[HTTPRouteHandler]:
 
     @get("/openapi.json", include_in_schema=False, sync_to_thread=False)
     def openapi(request: Request[object, object, object]) -> Response[bytes]:  # type: ignore[type-var]
-        found = complete(request.app.openapi_schema.to_schema())
+        found = complete(request.app.openapi_schema.to_schema(), request.app)
         return Response(msgspec.json.encode(found), media_type="application/json")
 
     return [openapi]
 
 
-def complete(described: dict[str, Any]) -> dict[str, Any]:
-    """The framework's description with the hot routes added."""
-    structs = tuple(kind for kind, _ in HOT.values())
-    schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    paths = dict(described.get("paths", {}))
-    for (path, (_, summary)), schema in zip(HOT.items(), schemas, strict=True):
-        answers = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}}
-        paths[path] = {
-            "post": {
-                "tags": ["OpenAI"],
-                "summary": summary,
-                "operationId": path.strip("/").replace("/", "_"),
-                "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-                "responses": {
-                    "200": {"description": "The answer", "content": answers},
-                    "default": {"description": "OpenAI's error object", "content": {"application/json": {}}},
-                },
-            }
-        }
-    known = described.get("components", {})
+def complete(described: dict[str, Any], app: object = None) -> dict[str, Any]:
+    """The framework's description with the hot routes and, where ``app`` has them by now, the other dialects added."""
+    hot, paths, known = dict(HOT), dict(described.get("paths", {})), dict(described.get("components", {}))
+    schemas = dict(known.get("schemas", {}))
+    if (others := getattr(app, "others", None)) is not None:
+        further = others[0].openapi_schema.to_schema()
+        paths.update(further.get("paths", {}))
+        schemas.update(further.get("components", {}).get("schemas", {}))
+        hot.update(others[1].described)
+    bodies, components = msgspec.json.schema_components(
+        tuple(one.body for one in hot.values()), ref_template="#/components/schemas/{name}"
+    )
+    for (path, one), body in zip(hot.items(), bodies, strict=True):
+        paths[path] = {**paths.get(path, {}), "post": _described(path, one, body)}
     return {
         **described,
         "paths": dict(sorted(paths.items())),
-        "components": {**known, "schemas": {**known.get("schemas", {}), **components}},
+        "components": {**known, "schemas": {**schemas, **components}},
+    }
+
+
+def _described(path: str, one: Described, body: dict[str, Any]) -> dict[str, Any]:
+    answers = {"application/json": {"schema": {"type": "object"}}, one.stream: {}}
+    return {
+        "tags": [one.tag],
+        "summary": one.summary,
+        "operationId": path.strip("/").replace("/", "_"),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {"description": "The answer", "content": answers},
+            "default": {"description": f"An error in the shape of {one.tag}", "content": {"application/json": {}}},
+        },
     }
 
 
