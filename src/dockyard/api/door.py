@@ -61,7 +61,8 @@ class Door(Light):
     """Makes the application of the other dialects, and says what they answer; not used on a hub."""
     others: tuple[Light, Routes] | None = None
     """That application, once somebody asked for something that this one does not know."""
-    _begins: tuple[tuple[str, bool], ...] | None = None
+    _begins: tuple[str, ...] | None = None
+    _whole: frozenset[str] = frozenset()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -111,12 +112,12 @@ class Door(Light):
             self.site.watchdog.open.discard(task)
 
     def _knows(self, path: str) -> bool:
-        """Whether a route of this application begins like it."""
+        """Whether a route of this application is it, or begins like it and takes more."""
         if self._begins is None:
-            self._begins = tuple(
-                (route.path.partition("{")[0], "{" in route.path) for route in self.routes if route.path != "/"
-            )
-        return path == "/" or any(path.startswith(begin) if more else path == begin for begin, more in self._begins)
+            whole = {route.path.rstrip("/") or "/" for route in self.routes}
+            self._begins = tuple({each.partition("{")[0] for each in whole if "{" in each} | {"/v2/"})
+            self._whole = frozenset(each for each in whole if "{" not in each)
+        return (path.rstrip("/") or "/") in self._whole or path.startswith(self._begins)
 
     async def _gather(self) -> tuple[Light, Routes]:
         if self.others is None:
