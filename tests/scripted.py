@@ -42,7 +42,15 @@ class ScriptedFleet:
 
     async def close(self) -> None: ...
 
-    async def lease(self, name: str, kind: str = "chat") -> ScriptedLease:
+    async def lease(
+        self,
+        name: str,
+        kind: str = "chat",
+        *,
+        lane: str = "interactive",
+        key: str = "",
+        keep_alive: float | None = None,
+    ) -> ScriptedLease:
         await asyncio.sleep(0)
         if self.refuses is not None:
             raise self.refuses

@@ -14,7 +14,8 @@
     ├── Conflict                       409 conflict
     ├── RateLimited                    429 rate_limited           ``retry_after`` in seconds
     ├── Overloaded                     503 overloaded             ``retry_after`` in seconds
-    │   └── InsufficientMemory         503 insufficient_memory    the model does not fit this machine now
+    │   ├── InsufficientMemory         503 insufficient_memory    the model does not fit this machine now
+    │   └── Preempted                  503 preempted              batch work made way for interactive work: ask again
     ├── ArtifactError                  422 invalid_artifact
     │   ├── DigestMismatch             422 digest_mismatch
     │   ├── TruncatedContent           422 truncated_content
@@ -127,6 +128,10 @@ class Overloaded(DockyardError):
 
 class InsufficientMemory(Overloaded):
     code = "insufficient_memory"
+
+
+class Preempted(Overloaded):
+    code = "preempted"
 
 
 class ArtifactError(DockyardError):

@@ -336,7 +336,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Call(msgspec.Struct, kw_only=True):
     """A request on its way through the gateway; steps write what they learned.
 
-    ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``cleanups`` run once, last first, when
+    ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``keep_alive``: seconds that the model stays
+    in memory when this call has ended (0: leaves at once; negative: stays; None: as configured). ``cleanups`` run once, last first, when
     the call ends however it ends (what is not None of their results is awaited); ``taps`` are shown each list of
     chunks that leaves.
     """
@@ -351,6 +352,7 @@ class Call(msgspec.Struct, kw_only=True):
     reference: str | None = None
     no_store: bool = False
     lane: Lane = "interactive"
+    keep_alive: float | None = None
     received: float = msgspec.field(default_factory=time.monotonic)
     first_token: float | None = None
     usage: Usage = Usage()

@@ -62,7 +62,7 @@ async def test_a_reply_that_nobody_reads_frees_everything() -> None:
 
 async def test_cancelling_while_the_model_loads_frees_the_place() -> None:
     class Loading(ScriptedFleet):
-        async def lease(self, name, kind="chat"):
+        async def lease(self, name, kind="chat", **more):
             await asyncio.sleep(60)
 
     gate = gateway(Loading())

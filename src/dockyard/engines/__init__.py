@@ -163,6 +163,17 @@ def choose(
     return _first(files, settings, hardware, kind)
 
 
+def survey(files: ModelFiles, settings: Settings, hardware: Hardware, kind: Kind | None = None) -> dict[str, str]:
+    """For each engine, in the order in which the chooser asks them, why it can't serve these files; "" if it could."""
+    found: dict[str, str] = {}
+    for name in sorted(plugins.find("engines"), key=lambda name: (name != settings.engine, name)):
+        try:
+            found[name] = _refusal(create(name), files, hardware, kind) or ""
+        except EngineUnavailable as error:
+            found[name] = error.message
+    return found
+
+
 def _first(files: ModelFiles, settings: Settings, hardware: Hardware, kind: Kind | None) -> Choice:
     reasons: list[str] = []
     installs: list[str] = []

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockyard.errors import DockyardError, LoadFailed
-from dockyard.fleet import logs, refusals, schedule
+from dockyard.fleet import logs, refusals, schedule, tuned
+from dockyard.fleet.configuration import Configuration, Entry
 from dockyard.fleet.last_words import trouble
 from dockyard.fleet.lease import Lease
 from dockyard.fleet.machine import Machine, resident
@@ -23,7 +24,7 @@ from dockyard.fleet.runner import Runner
 from dockyard.fleet.schedule import Schedule
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
-from dockyard.types import Kind, LoadedModel, LoadOptions
+from dockyard.types import Kind, Lane, LoadedModel, LoadOptions
 
 if TYPE_CHECKING:
     from dockyard.artifact.store import Store
@@ -55,6 +56,7 @@ class Fleet:
         self._policy = restarts or RestartPolicy()
         self._names = Names(store, self._parts)
         self._options: dict[str, LoadOptions] = {}
+        self._configuration = Configuration(settings.home_path)
         self._replicas: dict[str, Replica] = {}
         self._routes: dict[tuple[str, Kind], Replica] = {}
         self._version: object = None
@@ -94,8 +96,20 @@ class Fleet:
             self._forget(replica, replica.resident)
         self._routes.clear()
 
-    async def lease(self, name: str, kind: Kind = "chat") -> Lease:
+    async def lease(
+        self,
+        name: str,
+        kind: Kind = "chat",
+        *,
+        lane: Lane = "interactive",
+        key: str = "",
+        keep_alive: float | None = None,
+    ) -> Lease:
         """The right to use a model, loaded if need be. Release it, whatever happens.
+
+        ``key`` names the caller, between whom slots are shared fairly. A lease of the batch lane waits as long as it
+        takes, and its answer ends with Preempted when interactive work needs the machine. ``keep_alive`` is how long
+        the model stays loaded after this use: 0 unloads it, a negative number keeps it.
 
         Raises ModelNotFound, UnsupportedFormat, InsufficientMemory, LoadFailed, WorkerCrashed (it crashes again and
         again), or Overloaded (waited ``queue_seconds``, or shutting down).
@@ -124,6 +138,23 @@ class Fleet:
         if pin:
             self.schedule.pin(lease.replica.key)
         lease.release()
+
+    async def configure(self, name: str, options: LoadOptions) -> LoadOptions:
+        """Keep options for a model, merged into those that it has; returns the result, which later loads use.
+
+        Raises ModelNotFound, and SettingsError if the file of configurations can't be read.
+        """
+        files = await self._names.files(name)
+        return await asyncio.to_thread(self._configuration.set, files.digest, files.reference, options)
+
+    async def configuration(self, name: str) -> LoadOptions | None:
+        """The options kept for a model; None where there are none."""
+        files = await self._names.files(name)
+        return self._configuration.get(files.digest, files.reference)
+
+    def configurations(self) -> list[Entry]:
+        """All models with options of their own."""
+        return self._configuration.all()
 
     async def unload(self, name: str | None = None, *, drain: float = 60.0) -> int:
         """Unload a model, or all; returns how many there were. Those in use finish first, for up to ``drain`` seconds.
@@ -232,7 +263,12 @@ class Fleet:
         self._measure()
         # What the machine can give changes all the time; a plan that fills it to the brim would be refused soon after.
         room = min(self.schedule.room(), int(0.95 * self.schedule.ceiling))
-        options = self._options.get(files.digest, LoadOptions())
+        options = (
+            self._options.get(files.digest)
+            or self._configuration.get(files.digest, files.reference)
+            or tuned.read(self.settings.home_path, files.digest)
+            or LoadOptions()
+        )
         machine = self.machine.with_room(room)
         return await asyncio.to_thread(prepare, files, options, self.settings, machine, kind, self._parts)
 

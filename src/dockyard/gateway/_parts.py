@@ -9,7 +9,7 @@ import msgspec
 
 from dockyard.guards import Guard
 from dockyard.settings import Settings
-from dockyard.types import Call, Chunk, Kind, LoadedModel, Request
+from dockyard.types import Call, Chunk, Kind, Lane, LoadedModel, Request
 
 if TYPE_CHECKING:
     from dockyard.gateway.keyring import Keyring
@@ -33,7 +33,9 @@ class Lease(Protocol):
 class Fleet(Protocol):
     """Where ``route`` finds a model that is ready."""
 
-    async def lease(self, name: str, kind: Kind) -> Any: ...
+    async def lease(
+        self, name: str, kind: Kind, *, lane: Lane = ..., key: str = ..., keep_alive: float | None = ...
+    ) -> Any: ...
 
 
 class Answer(msgspec.Struct):

@@ -10,7 +10,8 @@ def step(parts: Parts) -> Inbound:
     fleet = parts.fleet
 
     async def route(call: Call) -> Answer | None:
-        lease = await fleet.lease(call.model, call.request.kind)
+        key = call.principal.name if call.principal is not None else ""
+        lease = await fleet.lease(call.model, call.request.kind, lane=call.lane, key=key, keep_alive=call.keep_alive)
         call.cleanups.append(lease.release)
         call.reference = lease.model.reference
         return Answer(lease.generate(call.request))
