@@ -1,4 +1,8 @@
-"""A deterministic engine that repeats what the user said: for tests, documentation and gateway benchmarks."""
+"""A deterministic engine that repeats what the user said: for tests, documentation and gateway benchmarks.
+
+It plays what a real model does by rules that a test can foresee: tool calls and JSON filled from the user's words,
+reasoning, embeddings and scores that follow shared words (``_echo_script``, ``_echo_numbers``).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from dockyard.engines import LoadPlan, _echo
-from dockyard.errors import ContextOverflow
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Chunk, Format, Kind, LoadOptions, ModelFiles, Request
@@ -27,6 +30,7 @@ class Echo:
     def __init__(self) -> None:
         self._speed = 0.0
         self._context = 0
+        self._known = _echo.Vocabulary()
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
         return None
@@ -40,13 +44,12 @@ class Echo:
         return plan
 
     async def generate(self, request: Request) -> AsyncGenerator[list[Chunk], None]:
-        chunks = _echo.answer(request)
-        usage = chunks[-1].usage
-        if usage is not None and usage.prompt_tokens > self._context:
-            raise ContextOverflow(
-                f"the prompt has {usage.prompt_tokens} tokens, the context {self._context}",
-                hint="shorten the prompt or load the model with a larger context",
-            )
+        if request.kind in ("chat", "complete"):
+            chunks = _echo.answer(request, self._context, self._known)
+        else:
+            # Vectors of long texts take long enough to keep other requests waiting.
+            yield await asyncio.to_thread(_echo.answer, request, self._context, self._known)
+            return
         if self._speed:
             loop = asyncio.get_running_loop()
             begun = loop.time()

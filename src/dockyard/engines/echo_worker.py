@@ -12,6 +12,8 @@ import signal
 import threading
 import time
 
+import msgspec
+
 from dockyard.engines import Emit, LoadPlan, _echo
 from dockyard.errors import DockyardError, InvalidRequest, LoadFailed, Overloaded
 from dockyard.hardware import Hardware
@@ -34,6 +36,8 @@ class EchoWorker:
         self._closed = threading.Event()
         self._speed = 0.0
         self._faults = False
+        self._context = 0
+        self._known = _echo.Vocabulary()
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
         return None
@@ -45,6 +49,7 @@ class EchoWorker:
 
     def load(self, files: ModelFiles, plan: LoadPlan) -> LoadPlan:  # noqa: ARG002
         self._speed = float(plan.details.get("speed", 0))
+        self._context = plan.context
         self._faults = bool(plan.details.get("faults"))
         if fault := plan.details.get("fault_on_load"):
             print(f"about to {fault} while loading", flush=True)
@@ -52,9 +57,13 @@ class EchoWorker:
         return plan
 
     def generate(self, request: Request, emit: Emit) -> None:
-        fault: Json = request.extra.get("fault", {}) if self._faults else {}
+        fault: Json = {}
+        if self._faults and "fault" in request.extra:
+            fault = request.extra["fault"]
+            rest = {name: value for name, value in request.extra.items() if name != "fault"}
+            request = msgspec.structs.replace(request, extra=rest)
         begun = time.monotonic()
-        for count, chunk in enumerate(_echo.answer(request)):
+        for count, chunk in enumerate(_echo.answer(request, self._context, self._known)):
             if fault and count >= fault.get("after", 0):
                 self._go_wrong(fault["kind"], Overloaded("told to fail", hint="do not ask for it", retry_after=7))
             if self._speed and self._closed.wait(max(0.0, begun + (count + 1) / self._speed - time.monotonic())):
