@@ -244,7 +244,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     ``finish`` is "stop", "length", "tool_calls" or "content_filter" on a choice's last chunk, else None; ``usage``
     comes once, on the request's last chunk. ``truncated`` says how many prompt tokens were dropped. ``tool_calls`` are
     deltas in OpenAI's shape: joined by ``index``, their arguments are valid JSON. Kinds other than chat and complete
-    answer with one chunk: ``result`` (or ``text`` for detokenize and template), finish "stop" and usage.
+    answer with one chunk: ``result`` (or ``text`` for detokenize and template), finish "stop" and usage. ``stop`` is the
+    stop string that ended a choice, from engines that tell.
     """
 
     text: str = ""
@@ -256,6 +257,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: list[Json] | None = None
     truncated: int = 0
     result: Result | None = None
+    stop: str | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
