@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from dockyard.errors import InvalidRequest, UnsupportedParameter
-from dockyard.types import Chunk, Json, Sampling, TokenLogprob, Usage
+from dockyard.types import Chunk, Json, Result, Sampling, TokenLogprob, Usage
 
 _PROCESS = os.urandom(8).hex()
 _COUNT = itertools.count(1)
@@ -28,6 +28,9 @@ StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stops = Annotated[list[StopText], Meta(max_length=16)]
 
 
+ModelName = Annotated[str, Meta(min_length=1, max_length=512, description="Name of a model in the store, or `echo`.")]
+
+
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     """``include_usage`` asks for an event with the usage before the end."""
 
@@ -38,7 +41,7 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class Common(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Fields of both dialects."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=512, description="Name of a model in the store, or `echo`.")]
+    model: ModelName
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Count | None = None
@@ -89,11 +92,48 @@ def check(asked: Common) -> None:
     """What holds between fields."""
     if asked.stream_options is not None and not asked.stream:
         raise InvalidRequest("'stream_options' goes with 'stream': true", param="stream_options")
-    if "\x00" in asked.model:
-        raise InvalidRequest("a model's name has no zero bytes", param="model")
+    check_model(asked.model)
     for token in asked.logit_bias or ():
         if not token.isascii() or not token.removeprefix("-").isdigit():
             raise InvalidRequest(f"logit_bias: {token!r} is not a token id", param=f"logit_bias.{token}")
+
+
+def check_model(name: str) -> None:
+    if "\x00" in name:
+        raise InvalidRequest("a model's name has no zero bytes", param="model")
+
+
+def texts(value: str | list[Json], param: str, most: int) -> list[str | list[int]]:
+    """The texts that a field stands for: one text, one list of token ids, or a list of either.
+
+    Raises InvalidRequest naming what is empty, mixed up, or beyond ``most``.
+    """
+    if isinstance(value, str):
+        if not value:
+            raise InvalidRequest(f"{param!r} is empty", param=param)
+        return [value]
+    if not value:
+        raise InvalidRequest(f"{param!r} is an empty list", param=param)
+    if token_ids(value):
+        return [value]
+    if len(value) > most:
+        raise InvalidRequest(f"{param!r} holds {len(value)} texts; {most} is the most", param=param)
+    for number, one in enumerate(value):
+        at = f"{param}[{number}]"
+        if not isinstance(one, str) and not (isinstance(one, list) and one and token_ids(one)):
+            raise InvalidRequest(f"{at} is neither text nor a list of token ids", param=at)
+        if not one:
+            raise InvalidRequest(f"{at} is empty", param=at)
+    return value
+
+
+def token_ids(value: list[Json]) -> bool:
+    return all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 1 << 31 for one in value)
+
+
+def result_of(batches: list[list[Chunk]], default: Result) -> Result:
+    """What an answer holds beside text."""
+    return next((chunk.result for batch in batches for chunk in batch if chunk.result is not None), default)
 
 
 def include_usage(asked: Common) -> bool:

@@ -1,7 +1,8 @@
 """Answers repeated requests from memory, where repeating them could only give the same answer.
 
-That is: greedy (temperature 0) or seeded requests. An answer is only given to the principal who paid for it, is dropped
-least recently used first, and the bound counts its encoded bytes. ``Cache-Control: no-store`` keeps a call out of it.
+That is: greedy (temperature 0) or seeded requests, and those that generate nothing (vectors, scores, tokens). An answer
+is only given to the principal who paid for it, is dropped least recently used first, and the bound counts its encoded
+bytes. ``Cache-Control: no-store`` keeps a call out of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import msgspec
 
 from dockyard.gateway._parts import Answer, Inbound, Parts
 from dockyard.types import Call, Chunk, Request
+
+COMPUTED = frozenset({"embed", "rerank", "tokenize", "detokenize", "template"})
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode = msgspec.msgpack.Decoder(list[Chunk]).decode
@@ -72,6 +75,8 @@ def step(parts: Parts) -> Inbound:
 
 def repeatable(request: Request) -> bool:
     """Whether the same request must give the same answer."""
+    if request.kind not in ("chat", "complete"):
+        return request.kind in COMPUTED
     return request.sampling.temperature == 0 or request.sampling.seed is not None
 
 

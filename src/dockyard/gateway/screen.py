@@ -27,21 +27,31 @@ def inbound(parts: Parts) -> Inbound:
         if not guards:
             return None
         request = call.request
-        if isinstance(request.prompt, list):
-            raise Blocked("a prompt of token ids can't be screened", param="prompt", hint="send the prompt as text")
-        changed = None if request.messages is None else [await _message(guards, one) for one in request.messages]
-        prompt = None if request.prompt is None else await _pass(guards, request.prompt)
+        if isinstance(request.prompt, list) or any(isinstance(one, list) for one in request.inputs):
+            param = "prompt" if isinstance(request.prompt, list) else "input"
+            raise Blocked("token ids can't be screened", param=param, hint="send text")
+        changed = await _changed(guards, request)
         for text in _strings(request.extra):
             await _pass(guards, text)
-        if prompt != request.prompt or (changed is not None and tuple(changed) != request.messages):
-            call.request = _replaced(request, changed, prompt)
+        if changed != {name: getattr(request, name) for name in changed}:
+            call.request = msgspec.structs.replace(request, **changed)
         return None
 
     return screen
 
 
-def _replaced(request: Request, messages: list[Message] | None, prompt: str | None) -> Request:
-    return msgspec.structs.replace(request, messages=tuple(messages) if messages else None, prompt=prompt)
+async def _changed(guards: tuple[Guard, ...], request: Request) -> dict[str, Any]:
+    """The fields of a request that hold text, as the guards let it pass."""
+    found: dict[str, Any] = {}
+    if request.messages is not None:
+        found["messages"] = tuple([await _message(guards, one) for one in request.messages])
+    for name in ("prompt", "suffix", "query"):
+        text = getattr(request, name)
+        if text is not None:
+            found[name] = await _pass(guards, text)
+    if request.inputs:
+        found["inputs"] = tuple([await _pass(guards, str(one)) for one in request.inputs])
+    return found
 
 
 async def _message(guards: tuple[Guard, ...], message: Message) -> Message:

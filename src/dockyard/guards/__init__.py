@@ -28,6 +28,26 @@ class Guard(Protocol):
         ...
 
 
+class Classifier(Protocol):
+    """A model that says how likely a text is of each of its categories. Blocks; may be called from several threads."""
+
+    name: str
+
+    @property
+    def categories(self) -> tuple[str, ...]: ...
+
+    def judge(self, text: str) -> tuple[bool, dict[str, float]]:
+        """Whether the text should be flagged, and the score of each category that is not nil, from 0 to 1."""
+        ...
+
+
+def classifier() -> Classifier | None:
+    """The classifier that the extra ``guards`` installs; None without it. Loads it, once: half a second."""
+    from dockyard.guards import _guardian
+
+    return _guardian.load()
+
+
 def chosen(settings: Settings) -> tuple[Guard, ...]:
     """The guards that the settings ask for. Raises SettingsError if one can't be built: no guard fails open."""
     found = []
