@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
         "serve": ("serve", "serve", "Serve the store's models over HTTP"),
         "ps": ("loaded", "ps", "List loaded models and their memory"),
         "unload": ("loaded", "unload", "Unload one model, or all"),
+        "bench": ("bench", "bench", "Measure a model's speed, and find the best way to load it"),
         "status": ("loaded", "status", "Say whether a server runs, and how it is"),
         "logs": ("loaded", "logs", "Show the server's and its workers' logs"),
         "stop": ("loaded", "stop", "Stop the server after the answers in progress"),

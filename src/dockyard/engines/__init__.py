@@ -79,7 +79,9 @@ class IsolatedEngine(Engine, Protocol):
     """An engine whose code is blocking, native or heavy: it runs in a worker process of its own.
 
     It may have a method ``ahead()``, which imports what ``load`` will need: a worker that is started before anybody
-    knows its model calls it while it waits.
+    knows its model calls it while it waits. It may have ``knobs(files, hardware)``, a
+    ``dict[str, dict[str, LoadOptions]]``: what a measurement should vary to find the best way to load the files, by
+    knob and by what to call a value.
     """
 
     def load(self, files: ModelFiles, plan: LoadPlan) -> LoadPlan:
