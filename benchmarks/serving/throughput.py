@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,7 +46,9 @@ def rows() -> Iterator[Row]:
         yield from _compare("native llama-server, each on its best file", mine, best, BEST_FILE, found)
         peer = stack.enter_context(vllm(weights))
         yield from _compare("vLLM's CPU build", mine, peer, dict.fromkeys(LEVELS, 1.5), found)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    said = {"machine": f"{os.cpu_count()} cores, {_processor()}", "tokens": TOKENS, "against": found}
+    RESULTS.write_text(json.dumps(said, indent=1) + "\n")
+    subprocess.run([sys.executable, "scripts/performance.py"], check=True)
 
 
 def _compare(
@@ -59,7 +63,7 @@ def _compare(
                 mine.append(pair[0])
                 theirs.append(pair[1])
         ratio = median([a / b for a, b in zip(mine, theirs, strict=True)])
-        found.setdefault(name, {})[str(streams)] = [median(mine), median(theirs), bar]
+        found.setdefault(name, {})[str(streams)] = [median(mine), median(theirs), ratio, bar]
         said = f"{ratio:.2f} ({spread(mine)} tokens/s, peer {spread(theirs)})"
         yield Row(f"{streams} streams against {name}", said, f">= {bar}", ratio >= bar)
 
@@ -136,6 +140,11 @@ def vllm(weights: Path) -> Iterator[Run]:
         run = runs(url, "any")
         run(8)
         yield run
+
+
+def _processor() -> str:
+    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    return found[1] if found else platform.machine()
 
 
 def _cli(home: Path, *arguments: str) -> None:
