@@ -119,7 +119,8 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
 
     ``weights`` are absolute paths, first shard first. ``adapters`` are always on; ``offers`` are those a request may
     choose. ``digest`` is the manifest's and names the model for good.
-    ``config`` is the artifact's own serving advice (context size, template …), never a command line.
+    ``config`` is the artifact's own serving advice (context size, template …), never a command line. ``defaults`` hold
+    for requests that say nothing else.
     """
 
     reference: str
@@ -133,6 +134,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     offers: tuple[Adapter, ...] = ()
     chat_template: str | None = None
     context: int | None = None
+    defaults: Defaults | None = None
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +178,15 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n: int = 1
     ignore_eos: bool = False
     prompt_logprobs: int | None = None
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an artifact is to be served with where a request says nothing: a system prompt for conversations without
+    one, turns that come before all conversations, and sampling."""
+
+    system: str | None = None
+    messages: tuple[Message, ...] = ()
+    sampling: Sampling = Sampling()
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -244,8 +255,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     ``finish`` is "stop", "length", "tool_calls" or "content_filter" on a choice's last chunk, else None; ``usage``
     comes once, on the request's last chunk. ``truncated`` says how many prompt tokens were dropped. ``tool_calls`` are
     deltas in OpenAI's shape: joined by ``index``, their arguments are valid JSON. Kinds other than chat and complete
-    answer with one chunk: ``result`` (or ``text`` for detokenize and template), finish "stop" and usage. ``stop`` is the
-    stop string that ended a choice, from engines that tell.
+    answer with one chunk: ``result`` (or ``text`` for detokenize and template), finish "stop" and usage. ``stop`` is
+    the stop string that ended a choice, from engines that tell.
     """
 
     text: str = ""
@@ -338,10 +349,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Call(msgspec.Struct, kw_only=True):
     """A request on its way through the gateway; steps write what they learned.
 
-    ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``keep_alive``: seconds that the model stays
-    in memory when this call has ended (0: leaves at once; negative: stays; None: as configured). ``cleanups`` run once, last first, when
-    the call ends however it ends (what is not None of their results is awaited); ``taps`` are shown each list of
-    chunks that leaves.
+    ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``keep_alive``: seconds that the model
+    stays in memory when this call has ended (0: leaves at once; negative: stays; None: as configured). ``context``:
+    tokens that the loaded window must hold, else the call is refused. ``cleanups`` run once, last first, when the call
+    ends however it ends (what is not None of their results is awaited); ``taps`` are shown each list of chunks that
+    leaves.
     """
 
     request: Request
@@ -355,6 +367,7 @@ class Call(msgspec.Struct, kw_only=True):
     no_store: bool = False
     lane: Lane = "interactive"
     keep_alive: float | None = None
+    context: int | None = None
     received: float = msgspec.field(default_factory=time.monotonic)
     first_token: float | None = None
     usage: Usage = Usage()

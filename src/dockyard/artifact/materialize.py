@@ -22,7 +22,7 @@ import msgspec
 from filelock import FileLock
 
 from dockyard import __version__
-from dockyard.artifact import media
+from dockyard.artifact import defaults, media
 from dockyard.artifact.manifest import Artifact, Layer, read_artifact
 from dockyard.artifact.reference import familiar
 from dockyard.artifact.safety import is_pickle, refuse_pickle
@@ -86,6 +86,7 @@ def model_files(store: Store, name: str | Reference) -> ModelFiles:
         adapters=tuple(str(directory / each.path) for each in adapters if not each.path.endswith(".json")),
         chat_template=_template(directory, laid),
         context=artifact.context,
+        defaults=defaults.read(artifact.manifest.annotations),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dockyard.errors import InvalidRequest
 from dockyard.gateway._parts import Answer, Inbound, Parts
 from dockyard.types import Call
 
@@ -13,7 +14,13 @@ def step(parts: Parts) -> Inbound:
         key = call.principal.name if call.principal is not None else ""
         lease = await fleet.lease(call.model, call.request.kind, lane=call.lane, key=key, keep_alive=call.keep_alive)
         call.cleanups.append(lease.release)
-        call.reference = lease.model.reference
+        loaded = lease.model
+        call.reference = loaded.reference
+        if call.context is not None and call.context > loaded.context:
+            raise InvalidRequest(
+                f"{loaded.reference} is loaded with a context of {loaded.context} tokens, not {call.context}",
+                hint="load it with a larger `context` first (`POST /api/dockyard/load`), or ask for no more",
+            )
         return Answer(lease.generate(call.request))
 
     return route

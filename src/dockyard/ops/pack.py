@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from dockyard.artifact import media
+from dockyard.artifact import defaults, media
 from dockyard.artifact.formats import expand, refuse_pickles
 from dockyard.artifact.formats.gguf import SHARD, complete, metadata
 from dockyard.artifact.manifest import Artifact, read_artifact
@@ -24,7 +24,7 @@ from dockyard.artifact.store import Entry, Store
 from dockyard.artifact.writers import About, Parent, Spec
 from dockyard.errors import InvalidRequest, NotFound, UnsafeContent
 from dockyard.ops import Done, Inputs, Job, Params, execute
-from dockyard.types import OnProgress, Reference
+from dockyard.types import Defaults, OnProgress, Reference
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
@@ -41,6 +41,9 @@ class PackParams(Params, frozen=True):
     ] = None
     name: Annotated[str | None, Meta(description="What the model is called; else its own name.")] = None
     description: Annotated[str | None, Meta(description="A sentence on what it is.")] = None
+    defaults: Annotated[
+        Defaults | None, Meta(description="System prompt, first turns and sampling of requests that state none.")
+    ] = None
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +66,13 @@ class Packer:
     def run(self, job: Job, params: PackParams) -> Entry:
         files: dict[str, Path] = {}
         roles: dict[str, media.Role] = {}
-        about, spec, context = About(), Spec(), params.context
+        about, spec, context, kept = About(), Spec(), params.context, params.defaults
         for parent in job.inputs.artifacts:
             base = read_artifact(job.store, parent.digest)
             files, roles = _layers(job.store, base)
             about, spec = base.about, base.spec
             context = params.context or base.context
+            kept = defaults.merged(defaults.read(base.manifest.annotations), params.defaults)
             if "template" in map(media.role_of_path, job.inputs.files):
                 files = {path: file for path, file in files.items() if roles[path] != "template"}
         for path, digest in job.inputs.files.items():
@@ -87,7 +91,7 @@ class Packer:
             spec=spec,
             context=context,
             lineage=job.lineage,
-            annotations=job.annotations,
+            annotations={**job.annotations, **_annotated(kept)},
             on_progress=job.on_progress,
         )
 
@@ -208,6 +212,10 @@ def _layers(store: Store, base: Artifact) -> tuple[dict[str, Path], dict[str, me
         return {each.path: directory / each.path for each in laid}, {each.path: each.role for each in laid}
     blobs = {layer.path: store.blob_path(layer.descriptor.digest) for layer in base.layers}
     return blobs, {layer.path: layer.role for layer in base.layers}
+
+
+def _annotated(kept: Defaults | None) -> dict[str, str]:
+    return {media.DEFAULTS: msgspec.json.encode(kept, order="sorted").decode()} if kept is not None else {}
 
 
 def _headers(files: Mapping[str, Path]) -> dict[str, str]:
