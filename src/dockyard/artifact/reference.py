@@ -29,7 +29,7 @@ _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _IPV6 = re.compile(r"\[[0-9a-f:]+\]")
-_PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9.{}_-]*)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]*))?(?:[/#](.*))?")
+_PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9.{}_-]*)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]*))?(?:/([^#]+))?(?:#.*)?")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -79,7 +79,8 @@ def familiar(reference: Reference, *, registry: str = DEFAULT_REGISTRY, namespac
     """The shortest text that ``named`` reads as this reference again, for people to see."""
     if reference.registry == PACKAGE_REGISTRY:
         version = "" if reference.tag in (None, "latest") else f"=={reference.tag}"
-        return f"pypi:{reference.repository}{version}"
+        project, slash, path = reference.repository.partition("/")
+        return f"pypi:{project}{version}{slash}{path}"
     if reference.registry in HUGGING_FACE:
         return str(reference).removesuffix(":latest")
     text = str(reference)
@@ -117,12 +118,23 @@ def named(text: str, *, registry: str = DEFAULT_REGISTRY, namespace: str = DEFAU
         found = _PACKAGE.fullmatch(text.strip().removeprefix("pypi:").strip())
         if not found:
             raise InvalidReference(f"{text!r} does not name a package", hint="write pypi:name or pypi:name==1.2")
-        version = re.sub(r"[^A-Za-z0-9._-]", "_", found[2] or "latest")
-        project = re.sub(r"[-_.{}]+", "-", found[1]).strip("-").lower()
-        return Reference(registry=PACKAGE_REGISTRY, repository=project, tag=version)
+        return package(found[1], found[2], found[3])
     raise InvalidReference(
         f"{text!r} is a path, not the name of an artifact", hint="give it a name with `dockyard package PATH NAME`"
     )
+
+
+def package(project: str, version: str | None, path: str | None = None) -> Reference:
+    """The store's name of what a Python package holds: all of it, or a file or folder in it.
+
+    ``pypi:pkg==1.2/data/Some_Model`` is kept as ``pypi.package/pkg/data/some_model:1.2``.
+    """
+    parts = [re.sub(r"[-_.{}]+", "-", project).strip("-").lower()]
+    for part in (path or "").lower().strip("/").split("/"):
+        if clean := _squeeze(re.sub(r"[^a-z0-9._-]+", "-", part)):
+            parts.append(clean)
+    tag = re.sub(r"[^A-Za-z0-9._-]", "_", version or "latest")
+    return Reference(registry=PACKAGE_REGISTRY, repository=check_repository("/".join(parts), project), tag=tag)
 
 
 def check_tag(tag: str, given: str = "") -> str:

@@ -21,7 +21,7 @@ import msgspec
 
 from dockyard.artifact.manifest import About
 from dockyard.artifact.packing import pack_files
-from dockyard.artifact.reference import PACKAGE_REGISTRY, is_source
+from dockyard.artifact.reference import is_source, package
 from dockyard.artifact.sources import SOURCE, Job, Source
 from dockyard.artifact.sources._wheel import (
     Carrier,
@@ -75,8 +75,7 @@ class Pypi:
 
     def reference(self, text: str, settings: Settings) -> Reference:  # noqa: ARG002 (the protocol's)
         asked = wish(text)
-        version = re.sub(r"[^A-Za-z0-9._-]", "_", asked.version or "latest")
-        return Reference(registry=PACKAGE_REGISTRY, repository=canonical(asked.name).strip("-"), tag=version)
+        return package(asked.name, asked.version, asked.path)
 
     def pull(self, job: Job) -> Entry:
         asked = wish(job.text)
