@@ -61,9 +61,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     threads: Annotated[int, Meta(ge=0, description="Threads of one model; 0: one for each core.")] = 0
     memory_budget: Annotated[int, Meta(ge=0, description="Bytes for all loaded models; 0: 85 % of the machine.")] = 0
     idle_seconds: Annotated[float, Meta(description="Unload a model unused so long; negative: never.")] = 300.0
-    queue_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a model to be loaded.")] = 300.0
+    queue_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a model and its turn.")] = 300.0
+    batch_quiet_seconds: Annotated[
+        float, Meta(description="Batch work runs when no interactive request did for so long; negative: beside them.")
+    ] = 0.5
     load_seconds: Annotated[float, Meta(gt=0, description="Longest a worker may take to load a model.")] = 300.0
     database: Annotated[str, Meta(description="SQLAlchemy URL; empty: SQLite in `home`.")] = ""
+    responses_days: Annotated[float, Meta(ge=0, description="Days that stored responses are kept; 0: for good.")] = 30.0
+    max_file: Annotated[int, Meta(ge=1024, description="Largest file that may be uploaded, in bytes.")] = 512 << 20
+    batch_parallel: Annotated[
+        int, Meta(ge=1, le=1024, description="Lines of batches under way at once; fewer where models have fewer slots.")
+    ] = 32
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
     echo_tokens_per_second: Annotated[float, Meta(ge=0, description="Speed of the echo engine; 0: no limit.")] = 0.0
 

@@ -163,6 +163,8 @@ def _lifespan(site: Site) -> Callable[[Litestar], Any]:
             try:
                 yield
             finally:
+                while site.ends:
+                    await site.ends.pop()()
                 if site.fleet is not None:
                     await site.fleet.close()
         finally:

@@ -112,7 +112,7 @@ class Endpoint:
         await self._answer(asked, b"x-dockyard-explain" in headers, receive, send, task)
 
     async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
-        exchange = Exchange(asked, explain, send, task, self._watchdog, self._style)
+        exchange = self._exchange(asked, explain, send, task)
         hang_up = HangUp(receive, task, self._watchdog)
         self._watchdog.open.add(task)
         try:
@@ -137,6 +137,9 @@ class Endpoint:
             hang_up.stop()
             self._watchdog.open.discard(task)
             self._watchdog.deadlines.pop(task, None)
+
+    def _exchange(self, asked: Asked, explain: bool, send: Send, task: asyncio.Task[Any]) -> Exchange:
+        return Exchange(asked, explain, send, task, self._watchdog, self._style)
 
 
 class Exchange:

@@ -31,7 +31,8 @@ class Site(msgspec.Struct, kw_only=True):
     """One server. ``fleet`` and ``gateway`` are None on a hub; ``state`` is None inside another program.
 
     ``trusted`` says that whoever can call has every right, which is so for an app that no socket serves.
-    ``loading`` holds the models still to be preloaded.
+    ``loading`` holds the models still to be preloaded. ``kept`` is what ``_kept.kept`` made; ``ends`` are awaited, last
+    first, when the application ends and its fleet is still there.
     """
 
     settings: Settings
@@ -48,6 +49,8 @@ class Site(msgspec.Struct, kw_only=True):
     pid: int = msgspec.field(default_factory=os.getpid)
     started: float = msgspec.field(default_factory=time.time)
     stop: Callable[[], None] | None = None
+    kept: Any = None
+    ends: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def keyless(self) -> bool:

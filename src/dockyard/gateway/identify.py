@@ -1,4 +1,7 @@
-"""Who calls, and may they use this model? Reads ``call.credential``, writes ``call.principal``."""
+"""Who calls, and may they use this model? Reads ``call.credential``, writes ``call.principal``.
+
+Work that a server goes on with by itself, such as a batch, has its principal already.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ def step(parts: Parts) -> Inbound:
     keyring = parts.keyring
 
     async def identify(call: Call) -> Answer | None:
-        principal = call.principal = await keyring.authenticate(call.credential)
+        principal = call.principal
+        if principal is None:
+            principal = call.principal = await keyring.authenticate(call.credential)
         if "infer" not in principal.scopes:
             raise Forbidden(f"key {principal.name!r} may not infer", hint="use a key with the scope `infer`")
         if principal.models and not any(fnmatchcase(call.model, allowed) for allowed in principal.models):

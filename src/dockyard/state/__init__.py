@@ -1,5 +1,6 @@
-"""The database: keys and usage. SQLite (WAL) by default, PostgreSQL by URL; migrated to the newest form when opened.
+"""The database: keys, usage, responses, files and batches. SQLite (WAL) by default, PostgreSQL by URL.
 
+It is migrated to the newest form when opened.
 Usage rows are written in batches behind the requests' backs. If the database is slower than the requests for long,
 rows are dropped and counted (``dropped``), since an answer must not wait for its accounting.
 """
@@ -12,6 +13,8 @@ import logging
 import secrets
 import time
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,11 +25,13 @@ from dockyard.types import Call, Principal
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 log = logging.getLogger(__name__)
 
 PREFIX = "dky_"
+IN_MEMORY = "sqlite+aiosqlite:///:memory:"
+"""The URL of a database that ends with its ``State``."""
 BATCH_SECONDS = 1.0
 BATCH_ROWS = 2000
 MOST_WAITING = 50_000
@@ -79,6 +84,8 @@ class State:
         self._opened = False
         self._migrated = False
         self._connecting = asyncio.Lock()
+        # All of a database in memory is one connection, and so one transaction at a time.
+        self._turn: asyncio.Lock | nullcontext[None] = asyncio.Lock() if url == IN_MEMORY else nullcontext()
         self._rows: deque[tuple[Any, ...]] = deque()
         self._insert = ""
         self._wake: asyncio.Event | None = None
@@ -110,6 +117,14 @@ class State:
                 await self._engine.dispose()
                 self._engine = None
         self._opened = False
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose statements all count, or none do. For SQLite let the first one that matters be a write:
+        what was read before may have changed by then.
+        """
+        async with self._turn, (await self._database()).begin() as connection:
+            yield connection
 
     # keys
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, MetaData, String, Table
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
 
 metadata = MetaData()
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""Of a primary key that counts by itself."""
 
 keys = Table(
     "keys",
@@ -21,7 +35,7 @@ keys = Table(
 usage = Table(
     "usage",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
     Column("at", Float(53), nullable=False),
     Column("request", String(64), nullable=False),
     Column("key", String(64), nullable=False),
@@ -39,3 +53,85 @@ usage = Table(
 
 USAGE_ROW = tuple(column.name for column in usage.columns if column.name != "id")
 """The columns of a usage row, in the order that ``State.record`` gives their values."""
+
+# JSON that came from callers is kept as bytes: PostgreSQL's own types refuse zero characters and large numbers.
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("place", String(64), nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("expires", Float(53), nullable=True),
+    Column("status", String(16), nullable=False),
+    Column("previous", String(64), nullable=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("input", LargeBinary, nullable=False),
+    Column("events", LargeBinary, nullable=True),
+    Index("responses_expires", "expires"),
+    Index("responses_status", "status"),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("about", LargeBinary, nullable=False),
+)
+
+conversation_items = Table(
+    "conversation_items",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("conversation", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("conversation_items_id", "conversation", "id", unique=True),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("place", String(64), nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("expires", Float(53), nullable=True),
+    Column("name", String(512), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Index("files_key", "key", "created", "id"),
+    Index("files_expires", "expires"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("place", String(64), nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("expires", Float(53), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("input", String(64), nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("about", LargeBinary, nullable=False),
+    Index("batches_key", "key", "created", "id"),
+    Index("batches_status", "status"),
+)
+
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch", String(64), primary_key=True),
+    Column("line", Integer, primary_key=True),
+    Column("ok", Boolean, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
