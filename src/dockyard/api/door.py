@@ -26,6 +26,8 @@ EXPOSED = (
     b"x-request-id, x-dockyard-model, x-dockyard-cache, x-dockyard-steps, retry-after, docker-content-digest, link"
 )
 DESCRIPTION = ("/docs", "/openapi.json")
+ELSEWHERE = ("/v2/rerank",)
+"""Paths of other dialects that lie below a prefix of this application: Cohere's rerank below the hub's."""
 MOST_HOSTS = 100
 PREFLIGHT_SECONDS = b"600"
 
@@ -95,7 +97,7 @@ class Door(Light):
         application = super().__call__
         if handler is None and self.site.gateway is not None:
             described = path.startswith(DESCRIPTION)
-            if described or not self._knows(path):
+            if described or path in ELSEWHERE or not self._knows(path):
                 others, routes = await self._gather()
                 handler = routes.hot.get(path)
                 if not described:
