@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from api_help import LEGACY, client, events
+from litestar.testing import TestClient
 
+from dockyard.api import create_app
 from dockyard.errors import EngineError
-from dockyard.types import Chunk, TokenLogprob
+from dockyard.settings import Settings
+from dockyard.types import Chunk, Result, TokenLogprob
 from scripted import USAGE, ScriptedFleet, words
 
 
@@ -87,9 +90,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [[1, -1]]}, "prompt[0]"),
     ({"prompt": [[]]}, "prompt[0]"),
     ({"prompt": [True]}, "prompt[0]"),
-    ({"best_of": 3}, "best_of"),
-    ({"echo": True}, "echo"),
-    ({"suffix": "x"}, "suffix"),
+    ({"prompt": ["a", ""]}, "prompt[1]"),
+    ({"best_of": 2, "n": 3}, "best_of"),
+    ({"best_of": 2, "stream": True}, "best_of"),
+    ({"echo": True, "logprobs": 1, "stream": True}, "echo"),
+    ({"echo": True, "prompt": [1], "stream": True}, "echo"),
+    ({"echo": True, "suffix": "x"}, "echo"),
+    ({"suffix": "x", "prompt": [1]}, "suffix"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"response_format": {"type": "yaml"}}, "response_format.type"),
     ({"logprobs": 30}, "logprobs"),
     ({"logprobs": True}, "logprobs"),
     ({"messages": "x", "prompt": 4}, "prompt"),
@@ -107,3 +116,100 @@ def test_best_of_one_is_what_everybody_gets(tmp_path: Path) -> None:
     with client(tmp_path) as http:
         asked = {"model": "m", "prompt": "x", "best_of": 1, "echo": False, "suffix": None}
         assert http.post(LEGACY, json=asked).status_code == 200
+
+
+def test_the_best_of_several_is_the_likeliest(tmp_path: Path) -> None:
+    drawn = [("bad", -3.0), ("best", -0.5), ("good", -1.0)]
+    chunks = [
+        Chunk(text, index, "stop", USAGE if index == 2 else None, [TokenLogprob(text, value)])
+        for index, (text, value) in enumerate(drawn)
+    ]
+    fleet = ScriptedFleet([chunks])
+    with client(tmp_path, fleet) as http:
+        asked = {"model": "m", "prompt": ["x", "y"], "best_of": 3, "n": 2}
+        body = http.post(LEGACY, json=asked).json()
+    assert [(one["index"], one["text"]) for one in body["choices"]] == list(enumerate(["best", "good"] * 2))
+    assert body["choices"][0]["logprobs"] is None
+    assert {request.sampling.n for request in fleet.requests} == {3}
+
+
+def test_the_text_after_the_gap_reaches_the_engine(tmp_path: Path) -> None:
+    fleet = ScriptedFleet()
+    with client(tmp_path, fleet) as http:
+        http.post(LEGACY, json={"model": "m", "prompt": "def f(", "suffix": "): pass"})
+    assert fleet.requests[0].suffix == "): pass"
+
+
+WORTH = (
+    None,
+    TokenLogprob(" ship", -2.0, None, [TokenLogprob(" car", -1.0)]),
+    TokenLogprob(" sails", -0.5, None, [TokenLogprob(" sails", -0.5)]),
+)
+SCORED = [
+    [Chunk(" on", logprobs=[TokenLogprob(" on", -0.25)], result=Result(prompt_logprobs=WORTH))],
+    [Chunk("", 0, "length", USAGE)],
+]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_echo_tells_what_the_prompt_was_worth(tmp_path: Path, most: int) -> None:
+    fleet = ScriptedFleet(SCORED)
+    asked = {"model": "m", "prompt": "The ship sails", "echo": True, "logprobs": 1, "max_tokens": most}
+    with client(tmp_path, fleet) as http:
+        body = http.post(LEGACY, json=asked).json()
+    (choice,) = body["choices"]
+    assert choice["text"] == "The ship sails" + " on" * most
+    assert choice["logprobs"] == {
+        "tokens": ["The", " ship", " sails", " on"][: 3 + most],
+        "token_logprobs": [None, -2.0, -0.5, -0.25][: 3 + most],
+        "top_logprobs": [None, {" car": -1.0, " ship": -2.0}, {" sails": -0.5}, {" on": -0.25}][: 3 + most],
+        "text_offset": [0, 3, 8, 14][: 3 + most],
+    }
+    assert body["usage"]["completion_tokens"] == (3 if most else 0)
+    sampling = fleet.requests[0].sampling
+    assert (sampling.max_tokens, sampling.prompt_logprobs, sampling.ignore_eos) == (1, 1, True)
+
+
+def test_echo_without_logprobs_is_the_prompt_before_the_answer(tmp_path: Path) -> None:
+    fleet = ScriptedFleet()
+    asked = {"model": "m", "prompt": ["One", "Two"], "echo": True, "n": 1}
+    with client(tmp_path, fleet) as http:
+        whole = http.post(LEGACY, json=asked).json()["choices"]
+        streamed = events(http.post(LEGACY, json={**asked, "stream": True}).text)
+        silent = events(http.post(LEGACY, json={**asked, "stream": True, "max_tokens": 0}).text)
+    assert [one["text"] for one in whole] == ["OneHello world", "TwoHello world"]
+    for found, said in ((streamed, "Hello world"), (silent, "")):
+        texts = ["", ""]
+        for one in found:
+            texts[one["choices"][0]["index"]] += one["choices"][0]["text"]
+        assert texts == [f"One{said}", f"Two{said}"]
+    assert fleet.requests[0].sampling.prompt_logprobs is None
+
+
+def test_echo_of_token_ids_is_their_text(tmp_path: Path) -> None:
+    with client(tmp_path, ScriptedFleet(SCORED)) as http:
+        body = http.post(LEGACY, json={"model": "m", "prompt": [1, 2, 3], "echo": True, "max_tokens": 1}).json()
+    assert body["choices"][0]["text"] == " ship sails on"
+    assert body["choices"][0]["logprobs"] is None
+
+
+def test_scores_as_lm_eval_asks_for_and_reads_them(tmp_path: Path) -> None:
+    """The request of its ``local-completions`` model and, in its words, what it makes of the answer."""
+    context, answers = "the red ship and the blue car : the", (" red ship", " old train")
+    app = create_app(Settings(home=str(tmp_path)), trusted=True)
+    with TestClient(app, base_url="http://127.0.0.1:12434") as http:
+        asked = {
+            "model": "echo", "prompt": [context + one for one in answers], "temperature": 0, "max_tokens": 1,
+            "logprobs": 1, "seed": 1234, "echo": True,
+        }  # fmt: skip
+        out = http.post(LEGACY, json=asked).json()
+    scored = []
+    ctxlen = len(context.split())
+    for choice in sorted(out["choices"], key=lambda one: one["index"]):
+        tokens_logprobs = choice["logprobs"]["token_logprobs"][ctxlen:-1]
+        top_logprobs = choice["logprobs"]["top_logprobs"][ctxlen:-1]
+        greedy = all(token == max(top.values()) for token, top in zip(tokens_logprobs, top_logprobs, strict=True))
+        scored.append((sum(tokens_logprobs), greedy))
+    assert scored[0] == (pytest.approx(-0.2), True)
+    assert scored[1][0] < -1
+    assert scored[1][1] is False

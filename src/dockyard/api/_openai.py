@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -64,6 +65,7 @@ class Common(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Json] | None = None
     prompt_cache_retention: str | None = None
 
 
@@ -152,7 +154,7 @@ def passed(asked: msgspec.Struct, names: tuple[str, ...], unknown: dict[str, Jso
     extra = unknown
     for name in names:
         value = getattr(asked, name)
-        if value is not None and value is not False:
+        if value is not None:
             extra[name] = value
     return extra
 
@@ -184,20 +186,24 @@ def _token(one: TokenLogprob) -> dict[str, Any]:
     return {"token": one.token, "logprob": one.logprob, "bytes": known}
 
 
-def legacy_logprobs(tokens: list[TokenLogprob], offset: int) -> dict[str, Any]:
-    """The ``logprobs`` of a legacy completion; ``offset`` is where the first token's text begins."""
-    offsets = []
+def legacy_logprobs(tokens: Sequence[TokenLogprob | str], offset: int) -> dict[str, Any]:
+    """The ``logprobs`` of a legacy completion; ``offset`` is where the first token's text begins.
+
+    A token that is only text has no log-probability: the first of a prompt.
+    """
+    offsets, names, values, tops = [], [], [], []
     for one in tokens:
+        name = one if isinstance(one, str) else one.token
         offsets.append(offset)
-        offset += len(one.token)
-    return {
-        "tokens": [one.token for one in tokens],
-        "token_logprobs": [one.logprob for one in tokens],
-        "top_logprobs": [
-            {**{other.token: other.logprob for other in one.top}, one.token: one.logprob} for one in tokens
-        ],
-        "text_offset": offsets,
-    }
+        offset += len(name)
+        names.append(name)
+        values.append(None if isinstance(one, str) else one.logprob)
+        tops.append(
+            None
+            if isinstance(one, str)
+            else {**{other.token: other.logprob for other in one.top}, one.token: one.logprob}
+        )
+    return {"tokens": names, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
 
 
 def merge_tool_calls(held: list[dict[str, Any]], deltas: list[Any]) -> None:

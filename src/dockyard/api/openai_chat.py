@@ -10,8 +10,9 @@ from msgspec import Meta
 
 from dockyard.api import _openai
 from dockyard.api._decode import BodyReader
+from dockyard.api._openai_messages import WireMessage, messages_of
 from dockyard.errors import InvalidRequest, UnsupportedParameter
-from dockyard.types import Call, Chunk, Json, Message, Request, Usage
+from dockyard.types import Call, Chunk, Json, Request, Usage
 
 PASSED = (
     "tools",
@@ -27,25 +28,18 @@ REFUSED = {
     "function_call": "use `tool_choice`",
     "audio": "ask for text",
     "web_search_options": "no model here searches the web",
+    "moderation": "ask /v1/moderations, or set `deny_patterns`",
 }
-PARTS = ("text", "image_url", "input_audio", "file", "refusal", "video_url")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _encode = msgspec.json.encode
 
 
-class WireMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A turn. Fields that OpenAI puts into answers are accepted when an answer is sent back, if they are empty."""
+class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What much of the answer will be, according to the caller."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Json]] | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Json]] | None = None
-    tool_call_id: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    annotations: list[Json] | None = None
-    audio: Json = None
-    function_call: Json = None
+    content: str | list[dict[str, Json]]
+    type: Literal["content"] = "content"
 
 
 class ChatRequest(_openai.Common, kw_only=True, forbid_unknown_fields=True):
@@ -63,11 +57,13 @@ class ChatRequest(_openai.Common, kw_only=True, forbid_unknown_fields=True):
     verbosity: str | None = None
     chat_template_kwargs: dict[str, Json] | None = None
     modalities: list[str] | None = None
-    prediction: Json = None
+    # No effect here: how fast a known answer comes does not depend on being told it.
+    prediction: Prediction | None = None
     functions: Json = None
     function_call: Json = None
     audio: Json = None
     web_search_options: Json = None
+    moderation: Json = None
 
 
 class Chat:
@@ -81,16 +77,21 @@ class Chat:
         _openai.check(asked)
         _check(asked)
         limit = asked.max_completion_tokens
+        extra = _openai.passed(asked, PASSED, unknown)
+        if extra:
+            from dockyard.api._openai_tools import settle
+
+            settle(extra)
         request = Request(
             id=_openai.new_id("chatcmpl-"),
             kind="chat",
-            messages=tuple([_message(number, one) for number, one in enumerate(asked.messages)]),
+            messages=messages_of(asked.messages),
             sampling=_openai.sampling(
                 asked,
                 logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
                 max_tokens=asked.max_tokens if limit is None else limit,
             ),
-            extra=_openai.passed(asked, PASSED, unknown),
+            extra=extra,
         )
         call = Call(request=request, model=asked.model, dialect="openai-chat", stream=bool(asked.stream))
         return ChatAsked(call, usage=_openai.include_usage(asked))
@@ -196,39 +197,6 @@ def _check(asked: ChatRequest) -> None:
         raise InvalidRequest("'max_tokens' and 'max_completion_tokens' contradict each other", param="max_tokens")
     if asked.modalities not in (None, ["text"]):
         raise UnsupportedParameter("answers are text", param="modalities", hint='leave it out, or send ["text"]')
+    if asked.reasoning_effort is not None and asked.reasoning_effort not in EFFORTS:
+        raise InvalidRequest(f"'reasoning_effort' must be one of {', '.join(EFFORTS)}", param="reasoning_effort")
     _openai.refuse(asked, REFUSED)
-
-
-def _message(number: int, message: WireMessage) -> Message:
-    at = f"messages[{number}]"
-    if message.audio or message.function_call:
-        name = "audio" if message.audio else "function_call"
-        raise UnsupportedParameter(f"{at}.{name} is not supported", param=f"{at}.{name}")
-    content: str | list[Json] | None = message.content
-    if isinstance(content, list):
-        for place, part in enumerate(content):
-            _check_part(part, f"{at}.content[{place}]")
-    elif content is None:
-        content = message.refusal
-        if content is None and not message.tool_calls and message.role != "assistant":
-            raise InvalidRequest(f"{at} has no content", param=f"{at}.content")
-    if message.role == "tool" and not message.tool_call_id:
-        raise InvalidRequest(f"{at} answers no tool call: 'tool_call_id' is required", param=f"{at}.tool_call_id")
-    return Message(
-        role=message.role,
-        content=content,
-        name=message.name,
-        tool_calls=message.tool_calls,
-        tool_call_id=message.tool_call_id,
-        reasoning_content=message.reasoning_content,
-    )
-
-
-def _check_part(part: dict[str, Json], at: str) -> None:
-    kind = part.get("type")
-    if not isinstance(kind, str) or kind not in PARTS:
-        raise InvalidRequest(f"{at}.type must be one of {', '.join(PARTS)}, not {kind!r:.60}", param=f"{at}.type")
-    if kind not in part or (kind == "text" and not isinstance(part["text"], str)):
-        raise InvalidRequest(
-            f"{at}.{kind} is required" + (" and is text" if kind == "text" else ""), param=f"{at}.{kind}"
-        )

@@ -2,7 +2,7 @@
 
 All of it is a pure function of the text, the same on every machine:
 
-- an embedding is the normalised sum of one pseudo-random vector for each different word, so texts that share words are close;
+- an embedding is the normalised sum of a pseudo-random vector for each of its words: texts that share some are close;
 - a document's score is the cosine of its set of words and the query's;
 - a word that was said before in the same prompt is likely (log-probability -0.1), any other is not (-0.5 a character).
 """
