@@ -16,6 +16,7 @@ from dockyard.errors import (
     LoadFailed,
     ModelNotFound,
     Overloaded,
+    Preempted,
     UnsupportedFormat,
     WorkerCrashed,
 )
@@ -104,7 +105,7 @@ async def test_who_waits_too_long_is_told_place_and_time(tmp_path: Path) -> None
 async def test_a_busy_model_yields_to_one_that_waited_long(tmp_path: Path) -> None:
     models = {"a": Script(size=90, step=0.01), "b": Script(size=90)}
     async with staged(tmp_path, models, queue_seconds=2.0) as (fleet, stage):
-        fleet.schedule.patience = 0.2
+        fleet.schedule.loads.patience = 0.2
 
         async def crowd() -> None:
             while not done.is_set():
@@ -278,16 +279,104 @@ async def test_releasing_cancels_the_answer_under_way(tmp_path: Path) -> None:
             lease.generate(REQUEST)
 
 
-async def test_requests_beyond_the_parallel_ones_count_as_queued(tmp_path: Path) -> None:
+async def test_requests_beyond_the_parallel_ones_wait_for_a_slot(tmp_path: Path) -> None:
     async with staged(tmp_path, {"a": Script(step=5.0)}) as (fleet, _):
-        leases = [await fleet.lease("a") for _ in range(5)]
+        leases = [await fleet.lease("a") for _ in range(2)]
         streams = [lease.generate(REQUEST) for lease in leases]
+        waiting = [asyncio.create_task(fleet.lease("a")) for _ in range(3)]
+        await until(lambda: fleet.models()[0].queued == 3)
         (row,) = fleet.models()
-        assert (row.parallel, row.active, row.queued) == (2, 2, 3)
-        for stream, lease in zip(streams, leases, strict=True):
-            await stream.aclose()
+        assert (row.parallel, row.active) == (2, 2)
+        await streams[0].aclose()
+        third = await waiting[0]
+        assert not waiting[1].done(), "an answer that ended left one slot"
+        for lease in (*leases, third):
             lease.release()
+        for task in waiting[1:]:
+            (await task).release()
         assert fleet.models()[0].active == 0
+
+
+async def test_who_waits_too_long_for_a_slot_is_told_place_and_time(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script()}, queue_seconds=0.1) as (fleet, _):
+        leases = [await fleet.lease("a") for _ in range(2)]
+        with pytest.raises(Overloaded, match=r"no slot of a came free within 0.1 s.*place 1") as caught:
+            await fleet.lease("a")
+        assert (caught.value.retry_after or 0) >= 1
+        for lease in leases:
+            lease.release()
+
+
+async def test_slots_are_shared_fairly_between_keys(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script()}) as (fleet, _):
+        held = [await fleet.lease("a", key="many") for _ in range(2)]
+        order: list[str] = []
+
+        async def client(key: str) -> None:
+            lease = await fleet.lease("a", key=key)
+            order.append(key)
+            await asyncio.sleep(0.002)
+            lease.release()
+
+        crowd = [asyncio.create_task(client("many")) for _ in range(20)]
+        await until(lambda: fleet.models()[0].queued == 20)
+        few = [asyncio.create_task(client("few")) for _ in range(3)]
+        await until(lambda: fleet.models()[0].queued == 23)
+        for lease in held:
+            lease.release()
+        await asyncio.gather(*crowd, *few)
+        assert [n for n, key in enumerate(order) if key == "few"][-1] < 10, "they came last, and are one of two keys"
+
+
+async def test_batch_work_waits_for_quiet_and_makes_way(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script(step=0.05, words=("x",) * 100)}, batch_quiet_seconds=0.1) as (
+        fleet,
+        stage,
+    ):
+        first = await fleet.lease("a", key="person")
+        waiting = asyncio.create_task(fleet.lease("a", lane="batch"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "a slot is free, but a person is served"
+        first.release()
+        lent = await asyncio.wait_for(waiting, 5)
+        stream = lent.generate(REQUEST)
+        await anext(stream)
+        second = await fleet.lease("a", key="person")
+        with pytest.raises(Preempted):
+            async for _ in stream:
+                pass
+        await until(lambda: stage.of("a").cancelled == 1)
+        lent.release()
+        second.release()
+        again = await asyncio.wait_for(fleet.lease("a", lane="batch"), 5)
+        assert (await anext(again.generate(REQUEST)))[0].text == "x"
+        again.release()
+
+
+async def test_preempting_reaches_batch_work_that_is_not_being_read(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script()}, batch_quiet_seconds=0.0) as (fleet, stage):
+        lent = await fleet.lease("a", lane="batch")
+        stream = lent.generate(REQUEST)
+        person = await fleet.lease("a")
+        await until(lambda: stage.of("a").cancelled == 1)
+        with pytest.raises(Preempted):
+            await anext(stream)
+        with pytest.raises(Preempted):
+            lent.generate(REQUEST)
+        lent.release()
+        person.release()
+
+
+async def test_beside_people_batch_work_has_the_slots_they_leave(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script()}, batch_quiet_seconds=-1.0) as (fleet, _):
+        person = await fleet.lease("a")
+        lent = await fleet.lease("a", lane="batch")
+        stream = lent.generate(REQUEST)
+        another = await fleet.lease("a")
+        with pytest.raises(Preempted):
+            await anext(stream)
+        for lease in (person, lent, another):
+            lease.release()
 
 
 async def test_a_wrong_prediction_is_corrected_in_the_ledger_and_remembered(tmp_path: Path) -> None:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from fleet_simulation import Arrival, Model, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockyard.fleet import admission
-from dockyard.fleet.schedule import Evict, Grant, Load, Refuse, Schedule
+from dockyard.fleet.commands import Evict, Grant, Load, Refuse
+from dockyard.fleet.pool import Replica
+from dockyard.fleet.schedule import Schedule
+from dockyard.fleet.simulator import Arrival, Model, Simulator
 
 KEYS = "abcdef"
+
+
+def ask(schedule: Schedule, ticket: int, model: str, need: int, now: float) -> None:
+    schedule.ask(ticket, schedule.pool(model, [Replica(key=model, need=need)]), now)
+
+
+def recall(schedule: Schedule, model: str, need: int, now: float) -> None:
+    schedule.loads.recall(schedule.pool(model, [Replica(key=model, need=need)]), now)
+
+
+def give_back(schedule: Schedule, model: str, now: float) -> None:
+    resident = schedule.residents[model]
+    schedule.done(resident, "", 2.0, 1.0, now)
+    schedule.release(resident, now)
+
+
 sizes = st.integers(1, 60)
 
 
@@ -34,144 +52,144 @@ def traces(draw: st.DrawFn, *, exact: bool, giving_up: bool = False) -> tuple[di
 @given(traces(exact=True))
 def test_nothing_that_must_not_happen_happens(case: tuple[dict[str, Model], list[Arrival]]) -> None:
     models, trace = case
-    world = World(64, models, patience=10.0)
-    outcome = world.run(trace)
+    simulator = Simulator(64, models, patience=10.0)
+    outcome = simulator.run(trace)
     assert outcome.refused == 0
     longest = 2 * 8.0 + 30.0 + 0.5
-    assert max(outcome.waits) <= 10.0 + len(models) * longest
+    assert outcome.longest <= 10.0 + len(models) * longest
 
 
 @settings(max_examples=300, deadline=None)
 @given(traces(exact=False))
 def test_wrong_predictions_are_corrected_and_starve_nobody(case: tuple[dict[str, Model], list[Arrival]]) -> None:
     models, trace = case
-    outcome = World(64, models).run(trace)
+    outcome = Simulator(64, models).run(trace)
     impossible = {key for key, model in models.items() if max(model.need, model.actual) > 64}
-    assert outcome.refused <= sum(arrival.key in impossible for arrival in trace)
+    assert outcome.refused <= sum(arrival.model in impossible for arrival in trace)
 
 
 @settings(max_examples=200, deadline=None)
 @given(traces(exact=True, giving_up=True))
 def test_callers_who_give_up_leave_nothing_behind(case: tuple[dict[str, Model], list[Arrival]]) -> None:
     models, trace = case
-    World(64, models).run(trace)
+    Simulator(64, models).run(trace)
 
 
 def test_a_model_that_is_never_idle_yields_after_the_bound() -> None:
     models = {"busy": Model(60, 60), "other": Model(60, 60)}
     trace = [Arrival(t / 2, "busy", 1.2) for t in range(200)] + [Arrival(10.0, "other", 1.0)]
-    world = World(64, models, patience=10.0)
-    outcome = world.run(trace)
+    simulator = Simulator(64, models, patience=10.0)
+    outcome = simulator.run(trace)
     assert outcome.granted == 201
-    assert max(outcome.waits) < 10 + 2 * (1.2 + 2 + 0.5) + 2
+    assert outcome.longest < 10 + 2 * (1.2 + 2 + 0.5) + 2
     assert outcome.loads == 3
 
 
 def test_requests_for_a_loaded_model_go_first_which_saves_swaps() -> None:
     models = {"a": Model(60, 60, load=5.0), "b": Model(60, 60, load=5.0)}
     trace = sorted(
-        (Arrival(t * 0.5, key, 2.0) for t in range(60) for key in "ab"), key=lambda arrival: (arrival.at, arrival.key)
+        (Arrival(t * 0.5, key, 2.0) for t in range(60) for key in "ab"), key=lambda arrival: (arrival.at, arrival.model)
     )
-    grouped = World(64, models, patience=10.0).run(trace)
+    grouped = Simulator(64, models, patience=10.0).run(trace)
     assert grouped.loads <= 6, "one load for each request would be 120"
 
 
 def test_least_recently_used_of_the_idle_is_evicted_and_no_more_than_needed() -> None:
     schedule = Schedule(100)
     for now, key in enumerate("abc"):
-        schedule.ask(now, key, 33, float(now))
+        ask(schedule, now, key, 33, float(now))
         assert schedule.step(float(now)) == [Load(key)]
-        schedule.loaded(key, 33, 1.0)
-        assert schedule.step(float(now)) == [Grant(now, key)]
-        schedule.release(schedule.residents[key], float(now))
-    assert schedule.admit(schedule.residents["a"], 10.0)
-    schedule.release(schedule.residents["a"], 10.0)
-    schedule.ask(9, "d", 30, 11.0)
+        schedule.loads.loaded(key, 33, 1.0, 0.0)
+        assert schedule.step(float(now)) == [Grant(now, key, 2.0)]
+        give_back(schedule, key, float(now))
+    assert schedule.admit(schedule.pool("a"), "", 10.0)
+    give_back(schedule, "a", 10.0)
+    ask(schedule, 9, "d", 30, 11.0)
     assert schedule.step(11.0) == [Evict("b")]
-    assert not schedule.admit(schedule.residents["b"], 11.0), "what leaves gets nothing new"
-    schedule.gone("b")
+    assert not schedule.admit(schedule.pool("b"), "", 11.0), "what leaves gets nothing new"
+    schedule.gone("b", 3.0)
     assert schedule.step(11.5) == [Load("d")]
 
 
 def test_a_pinned_model_stays_and_its_memory_is_named_in_the_refusal() -> None:
     schedule = Schedule(100)
-    schedule.ask(1, "a", 70, 0.0)
+    ask(schedule, 1, "a", 70, 0.0)
     schedule.step(0.0)
-    schedule.loaded("a", 70, 1.0)
+    schedule.loads.loaded("a", 70, 1.0, 0.0)
     schedule.step(1.0)
-    schedule.release(schedule.residents["a"], 1.0)
-    schedule.pin("a")
-    schedule.ask(2, "b", 40, 2.0)
+    give_back(schedule, "a", 1.0)
+    schedule.loads.pin("a")
+    ask(schedule, 2, "b", 40, 2.0)
     assert schedule.step(2.0) == [Refuse(2, "b", admission.Refuse(40, 30, "pinned"))]
-    schedule.pin("a", False)
-    schedule.ask(3, "b", 40, 3.0)
+    schedule.loads.pin("a", False)
+    ask(schedule, 3, "b", 40, 3.0)
     assert schedule.step(3.0) == [Evict("a")]
 
 
 def test_memory_that_other_processes_hold_is_not_given_away() -> None:
     schedule = Schedule(100)
-    schedule.ceiling = 50
-    schedule.ask(1, "a", 60, 0.0)
+    schedule.loads.ceiling = 50
+    ask(schedule, 1, "a", 60, 0.0)
     assert schedule.step(0.0) == [Refuse(1, "a", admission.Refuse(60, 50, "machine"))]
-    schedule.ask(2, "b", 50, 0.0)
+    ask(schedule, 2, "b", 50, 0.0)
     assert schedule.step(0.0) == [Load("b")]
 
 
 def test_a_load_that_took_more_than_predicted_makes_room_or_waits_again_with_its_true_size() -> None:
     schedule = Schedule(100)
     for key in "ab":
-        schedule.ask(ord(key), key, 45, 0.0)
+        ask(schedule, ord(key), key, 45, 0.0)
         schedule.step(0.0)
-    schedule.loaded("a", 45, 1.0)
-    assert schedule.step(1.0) == [Grant(ord("a"), "a")]
-    schedule.loaded("b", 70, 1.0)
+    schedule.loads.loaded("a", 45, 1.0, 0.0)
+    assert schedule.step(1.0) == [Grant(ord("a"), "a", 2.0)]
+    schedule.loads.loaded("b", 70, 1.0, 0.0)
     assert schedule.step(2.0) == [Evict("b")], "a is in use, so the newcomer goes"
-    schedule.gone("b")
+    schedule.gone("b", 3.0)
     assert schedule.step(3.0) == []
-    schedule.release(schedule.residents["a"], 4.0)
+    give_back(schedule, "a", 4.0)
     assert schedule.step(4.0) == [Evict("a")]
-    schedule.gone("a")
+    schedule.gone("a", 3.0)
     assert schedule.step(5.0) == [Load("b")]
-    schedule.loaded("b", 70, 1.0)
-    assert schedule.step(6.0) == [Grant(ord("b"), "b")]
+    schedule.loads.loaded("b", 70, 1.0, 0.0)
+    assert schedule.step(6.0) == [Grant(ord("b"), "b", 2.0)]
 
 
 def test_a_restart_that_nobody_waits_for_takes_only_free_memory_and_waits_out_its_back_off() -> None:
     schedule = Schedule(100)
-    schedule.recall("a", 60, 0.0)
-    schedule.back_off("a", 5.0)
+    recall(schedule, "a", 60, 0.0)
+    schedule.loads.back_off("a", 5.0)
     assert schedule.step(1.0) == []
     assert schedule.next_wake(1.0) == 5.0
     assert schedule.step(5.0) == [Load("a")]
-    schedule.loaded("a", 60, 1.0)
-    schedule.recall("b", 60, 6.0)
+    schedule.loads.loaded("a", 60, 1.0, 0.0)
+    recall(schedule, "b", 60, 6.0)
     assert schedule.step(6.0) == []
-    assert not schedule.is_wanted("b")
+    assert not schedule.loads.is_wanted("b")
 
 
 def test_a_leak_is_answered_by_evicting_the_idle() -> None:
     schedule = Schedule(100)
     for key in "ab":
-        schedule.ask(ord(key), key, 40, 0.0)
+        ask(schedule, ord(key), key, 40, 0.0)
         schedule.step(0.0)
-        schedule.loaded(key, 40, 1.0)
+        schedule.loads.loaded(key, 40, 1.0, 0.0)
         schedule.step(0.0)
-    schedule.release(schedule.residents["a"], 1.0)
-    assert schedule.measured("b", 80)
+    give_back(schedule, "a", 1.0)
+    assert schedule.loads.measured("b", 80)
     assert schedule.step(2.0) == [Evict("a")]
     assert schedule.residents["b"].busy == 1
 
 
 def test_waiters_learn_their_place_and_an_estimate() -> None:
     schedule = Schedule(100, patience=10.0)
-    schedule.ask(1, "a", 90, 0.0)
+    ask(schedule, 1, "a", 90, 0.0)
     schedule.step(0.0)
-    schedule.loaded("a", 90, 4.0)
+    schedule.loads.loaded("a", 90, 4.0, 0.0)
     schedule.step(0.0)
-    schedule.ask(2, "b", 90, 1.0)
-    schedule.ask(3, "c", 90, 2.0)
+    ask(schedule, 2, "b", 90, 1.0)
+    ask(schedule, 3, "c", 90, 2.0)
     schedule.step(2.0)
-    first, second = schedule.waiting("b")[1], schedule.waiting("c")[1]
+    first, second = schedule.loads.waiting("b"), schedule.loads.waiting("c")
     assert first is not None
     assert second is not None
     assert (first.place, second.place) == (1, 2)

@@ -2,12 +2,14 @@
 
 The rules:
 
-- A want is a model that somebody waits for. Wants are served oldest first; a younger one may overtake only into memory
-  that the older do not need.
+- A want is a model that somebody waits for. Wants are served in turn, fairly between the callers; one that comes later
+  may overtake only into memory that the earlier do not need. Overdue wants come before all others, oldest first.
 - Only idle, unpinned models are evicted, least recently used first, and only if that lets the want be loaded at once.
 - A want that waited longer than ``patience`` is overdue. For it as many models as needed are *held*: they finish what
   they serve, get nothing new, and leave. So nobody starves behind a model that is never idle, and until then requests
   for a model in memory go first, which saves swaps.
+- A batch want, for which only batch work waits, comes last, holds nobody, and evicts only what was idle for
+  ``patience``.
 - What does not fit an otherwise empty machine is refused, with the numbers.
 """
 
@@ -38,6 +40,8 @@ class Resident(msgspec.Struct, frozen=True):
 class Want(msgspec.Struct, frozen=True):
     """A model that should be loaded, in bytes of ``need``, since when; ``order`` decides between equals.
 
+    ``turn`` is where its callers' turn starts (see ``fairness``): the least goes first.
+
     ``claimed``: models are leaving, and what they leave is for it; ``hold``: models held for it so far;
     ``not_before``: a restart backs off until then; ``background``: nobody waits, so it may take only free memory.
     """
@@ -49,7 +53,14 @@ class Want(msgspec.Struct, frozen=True):
     hold: frozenset[str] = frozenset()
     not_before: float = 0.0
     background: bool = False
+    batch: bool = False
+    turn: float = 0.0
     order: int = 0
+
+    @property
+    def spare(self) -> bool:
+        """Whether it takes only what others leave."""
+        return self.background or self.batch
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +127,7 @@ def decide(state: State, want: Want) -> Decision:
         return Wait(_place(state, want), want.not_before - state.now, "restarting after a crash")
     if any(resident.key == want.key for resident in state.residents):
         return Wait(_place(state, want), state.busy_seconds, "its last process is being unloaded")
-    older = [other for other in state.wants if _claims(state, other) and _before(other, want)]
+    older = [other for other in state.wants if _claims(state, other) and before(state, other, want)]
     going = frozenset[str]().union(*(other.hold for other in older))
     stay = [r for r in state.residents if not r.leaving and r.key not in going]
     free = state.limit - sum(r.charged for r in state.residents)
@@ -126,10 +137,11 @@ def decide(state: State, want: Want) -> Decision:
         return Load()
     hold = frozenset[str]()
     if want.need > room and not want.background:
-        enough = _enough(_idle(stay), want.need - room)
+        idle = [r for r in _idle(stay) if not want.batch or r.last_used <= state.now - state.patience]
+        enough = _enough(idle, want.need - room)
         if enough:
             return Evict(enough)
-        if overdue(state, want):
+        if overdue(state, want) and not want.batch:
             hold = _hold(want, stay, want.need - room)
     why = _why(state, want, free, bool(older))
     return Wait(_place(state, want), estimate(state, want), why, hold, soon=want.need <= room)
@@ -162,19 +174,25 @@ def _impossible(state: State, want: Want) -> Refuse | None:
     return None
 
 
-def _before(first: Want, second: Want) -> bool:
-    return (first.since, first.order, first.key) < (second.since, second.order, second.key)
+def turn(state: State, want: Want) -> tuple[bool, bool, float, float, int, str]:
+    """What wants are served by, the least first."""
+    late = overdue(state, want)
+    return (want.spare, not late, want.since if late else want.turn, want.since, want.order, want.key)
+
+
+def before(state: State, first: Want, second: Want) -> bool:
+    return turn(state, first) < turn(state, second)
 
 
 def _claims(state: State, want: Want) -> bool:
     """Whether others must leave this want the memory that it needs."""
-    if want.background or state.now < want.not_before:
+    if want.spare or state.now < want.not_before:
         return False
     return want.claimed or overdue(state, want)
 
 
 def _place(state: State, want: Want) -> int:
-    return 1 + sum(_before(other, want) for other in state.wants if not other.background)
+    return 1 + sum(before(state, other, want) for other in state.wants if not other.spare)
 
 
 def _idle(residents: Iterable[Resident]) -> list[Resident]:

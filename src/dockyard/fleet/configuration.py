@@ -1,7 +1,7 @@
 """How each model is to be loaded when nobody says so at the time: kept in ``<home>/models.json``, for every start.
 
-An entry belongs to a model by its digest and by its name, so that it stays when the name moves to a newer model. What a
-later call sets is merged into it: a ``keep_alive`` leaves the context size as it was.
+An entry belongs to a model in one mode, by its digest and by its name, so that it stays when the name moves to a newer
+model. What a later call sets is merged into it: a ``keep_alive`` leaves the context size as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from filelock import FileLock
 
 from dockyard.errors import SettingsError
-from dockyard.types import LoadOptions
+from dockyard.types import LoadOptions, Mode
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,9 +32,9 @@ class Configuration:
         self._seen: object = None
         self._entries: tuple[Entry, ...] = ()
 
-    def get(self, digest: str, reference: str) -> LoadOptions | None:
+    def get(self, digest: str, reference: str, mode: Mode = "generate") -> LoadOptions | None:
         """The options of a model; None where none were set. Raises SettingsError if the file can't be read."""
-        entry = self._find(digest, reference)
+        entry = self._find(digest, reference, mode)
         return entry.options if entry is not None else None
 
     def all(self) -> list[Entry]:
@@ -43,27 +43,28 @@ class Configuration:
         return list(self._entries)
 
     def set(self, digest: str, reference: str, options: LoadOptions) -> LoadOptions:
-        """Merge ``options`` into what is kept and keep the result, which is returned."""
+        """Merge ``options`` into what is kept for their mode and keep the result, which is returned."""
         with self._lock():
-            entry = self._find(digest, reference)
+            entry = self._find(digest, reference, options.mode)
             merged = merge(entry.options, options) if entry is not None else options
             kept = [other for other in self._entries if other is not entry]
             self._write((*kept, Entry(digest=digest, reference=reference, options=merged)))
         return merged
 
-    def clear(self, digest: str, reference: str) -> bool:
+    def clear(self, digest: str, reference: str, mode: Mode = "generate") -> bool:
         """Forget what was set; False where nothing was."""
         with self._lock():
-            entry = self._find(digest, reference)
+            entry = self._find(digest, reference, mode)
             if entry is None:
                 return False
             self._write(tuple(other for other in self._entries if other is not entry))
         return True
 
-    def _find(self, digest: str, reference: str) -> Entry | None:
+    def _find(self, digest: str, reference: str, mode: Mode) -> Entry | None:
         self._read()
-        named = [entry for entry in self._entries if entry.reference == reference]
-        return next((entry for entry in self._entries if entry.digest == digest), named[0] if named else None)
+        entries = [entry for entry in self._entries if entry.options.mode == mode]
+        named = next((entry for entry in entries if entry.reference == reference), None)
+        return next((entry for entry in entries if entry.digest == digest), named)
 
     def _read(self) -> None:
         try:
@@ -94,7 +95,7 @@ class Configuration:
 
 
 def merge(under: LoadOptions, over: LoadOptions) -> LoadOptions:
-    """Both; where both say something, ``over`` holds. Flags are merged one by one, and a flag set to None is taken out."""
+    """Both; where both say something, ``over`` holds. Flags are merged one by one; a flag set to None is taken out."""
     defaults = LoadOptions()
     said: dict[str, Any] = {
         name: getattr(over, name)

@@ -1,36 +1,42 @@
-"""The fleet: the schedule's decisions carried out with processes, and its doors to the gateway."""
+"""The fleet's doors to the gateway: leases, preloads, configuration, and what there is to say of models."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import itertools
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dockyard.errors import DockyardError, LoadFailed
-from dockyard.fleet import logs, refusals, schedule, tuned
+import msgspec
+
+from dockyard.fleet import logs, refusals, tuned
 from dockyard.fleet.configuration import Configuration, Entry
-from dockyard.fleet.last_words import trouble
+from dockyard.fleet.crew import Crew, Waiting
+from dockyard.fleet.explain import Explanation, explained
 from dockyard.fleet.lease import Lease
-from dockyard.fleet.machine import Machine, resident
-from dockyard.fleet.prepare import Names, Parts, Prepared, prepare
-from dockyard.fleet.replica import Replica
+from dockyard.fleet.machine import Machine
+from dockyard.fleet.names import Named, Names
+from dockyard.fleet.prepare import Parts, Prepared, mode_of, prepare
+from dockyard.fleet.replica import Group
 from dockyard.fleet.restarts import RestartPolicy
-from dockyard.fleet.runner import Runner
 from dockyard.fleet.schedule import Schedule
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
-from dockyard.types import Kind, Lane, LoadedModel, LoadOptions
+from dockyard.types import Adapter, Kind, Lane, LoadedModel, LoadOptions, Mode
 
 if TYPE_CHECKING:
     from dockyard.artifact.store import Store
 
 PATIENCE = 10.0
-MEASURE_EVERY = 0.05
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where requests of one name and kind go."""
+
+    group: Group
+    adapter: Adapter | None
 
 
 class Fleet:
@@ -51,49 +57,32 @@ class Fleet:
     ) -> None:
         self.settings = settings
         self.machine = Machine(settings, hardware)
-        self.schedule = Schedule(self.machine.budget, patience=min(PATIENCE, settings.queue_seconds / 4))
+        patience = min(PATIENCE, settings.queue_seconds / 4)
+        self.schedule = Schedule(self.machine.budget, patience=patience, quiet=settings.batch_quiet_seconds)
         self._parts = parts or Parts()
-        self._policy = restarts or RestartPolicy()
         self._names = Names(store, self._parts)
-        self._options: dict[str, LoadOptions] = {}
+        policy = restarts or RestartPolicy()
+        self._crew = Crew(settings, self.machine, self.schedule, self._parts, policy, self._names.forget)
+        self._options: dict[tuple[str, Mode], LoadOptions] = {}
         self._configuration = Configuration(settings.home_path)
-        self._replicas: dict[str, Replica] = {}
-        self._routes: dict[tuple[str, Kind], Replica] = {}
+        self._routes: dict[tuple[str, Kind], Route] = {}
         self._version: object = None
-        self._preparing: dict[tuple[str, Kind | None], asyncio.Task[Prepared]] = {}
-        self._tickets = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Lease]] = {}
-        self._background: set[asyncio.Task[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._closing = False
-        self._freed = asyncio.Event()
-        self._measured_at = 0.0
+        self._preparing: dict[tuple[str, Kind | Mode | None], asyncio.Task[tuple[Named, Prepared]]] = {}
 
     async def start(self) -> None:
         """Begin to unload idle models and to watch memory. Loads nothing."""
-        self._spawn(self._tick())
+        self._crew.spawn(self._crew.tick())
 
     async def close(self, drain: float = 10.0) -> None:
         """Refuse what waits, let answers under way finish for up to ``drain`` seconds, end every worker. Idempotent."""
-        self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(refusals.closing())
+        crew = self._crew
+        crew.halt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, drain)):
-                while self._busy():
-                    self._freed.clear()
-                    await self._freed.wait()
-        pending = [task for task in (*self._background, *self._preparing.values()) if not task.done()]
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        runners = [replica.runner for replica in self._replicas.values() if replica.runner is not None]
-        await asyncio.gather(*(runner.stop(0.0) for runner in runners))
-        for replica in self._replicas.values():
-            self._forget(replica, replica.resident)
+                while crew.busy:
+                    crew.freed.clear()
+                    await crew.freed.wait()
+        await crew.stop(list(self._preparing.values()))
         self._routes.clear()
 
     async def lease(
@@ -105,76 +94,105 @@ class Fleet:
         key: str = "",
         keep_alive: float | None = None,
     ) -> Lease:
-        """The right to use a model, loaded if need be. Release it, whatever happens.
+        """The right to use a model, loaded if need be, and a slot of it. Release it, whatever happens.
 
-        ``key`` names the caller, between whom slots are shared fairly. A lease of the batch lane waits as long as it
-        takes, and its answer ends with Preempted when interactive work needs the machine. ``keep_alive`` is how long
-        the model stays loaded after this use: 0 unloads it, a negative number keeps it.
+        ``key`` names the caller: those who wait share slots and loads fairly between keys. A lease of the batch lane
+        waits as long as it takes, and its answer ends with Preempted when interactive work needs the machine.
+        ``keep_alive`` is how long the model stays loaded after its last use, from now on: 0 unloads it, a negative
+        number pins it.
 
         Raises ModelNotFound, UnsupportedFormat, InsufficientMemory, LoadFailed, WorkerCrashed (it crashes again and
         again), or Overloaded (waited ``queue_seconds``, or shutting down).
         """
-        replica = self._routes.get((name, kind))
-        if replica is not None and (held := replica.resident) is not None and replica.live and self._current(replica):
-            now = time.monotonic()
-            if not self._closing and self.schedule.admit(held, now):
-                return Lease(replica, held, now, self._released)
-        return await self._wait_for(name, kind)
+        route = self._routes.get((name, kind))
+        if route is not None and lane == "interactive" and not self._crew.closing and self._current(route.group):
+            held = self.schedule.admit(route.group.pool, key, time.monotonic())
+            if held is not None:
+                replica = self._crew.replicas[held.key]
+                if self.schedule.lanes.yielded:
+                    self._crew.step()
+                lease = Lease(
+                    replica, held, self._crew.book, key=key, charged=route.group.pool.seconds, adapter=route.adapter
+                )
+                if replica.live:
+                    if keep_alive is not None:
+                        route.group.kept(keep_alive)
+                    return lease
+                lease.release()
+        return await self._wait_for(name, kind, lane, key, keep_alive)
+
+    async def explain(self, name: str, kind: Kind = "chat") -> Explanation:
+        """What a request for a model would meet now: engine, plan, memory, who would leave for it. Loads nothing.
+
+        Raises ModelNotFound, and what the chooser and the planning engine raise.
+        """
+        named, prepared = await self._prepared(name, kind)
+        machine = self.machine.with_room(self.schedule.loads.room())
+        refused = await asyncio.to_thread(self._parts.survey, named.files, self.settings, machine, kind)
+        return explained(name, kind, named, prepared, refused, self._crew)
 
     def models(self) -> list[LoadedModel]:
-        """The models that are loaded, being loaded, waited for or failed."""
-        return [replica.row() for replica in self._replicas.values() if replica.state != "unloaded"]
+        """The replicas that are loaded, being loaded, waited for or failed."""
+        return [replica.row() for replica in self._crew.replicas.values() if replica.state != "unloaded"]
 
-    async def preload(self, name: str, options: LoadOptions | None = None, *, pin: bool = False) -> None:
+    async def preload(self, name: str, options: LoadOptions | None = None, *, pin: bool = False) -> LoadedModel:
         """Load a model before it is asked for. With ``options`` it is loaded anew if it runs otherwise.
 
         The options hold for later loads of the model too. A pinned one is not evicted and not unloaded when idle.
         """
-        files = await self._names.files(name)
-        if options is not None and options != self._options.get(files.digest, LoadOptions()):
-            self._options[files.digest] = options
-            await self.unload(name)
-        lease = await self._wait_for(name, None)
+        named = await self._names.find(name)
+        mode: Mode = options.mode if options is not None else "generate"
+        key = (named.files.digest, mode)
+        if options is not None and options != self._options.get(key, LoadOptions(mode=mode)):
+            self._options[key] = options
+            await self.unload(name, mode=mode)
+        lease = await self._wait_for(name, None if mode == "generate" else mode, slot=False)
         if pin:
-            self.schedule.pin(lease.replica.key)
+            for replica in lease.replica.group.replicas:
+                self.schedule.loads.pin(replica)
         lease.release()
+        return lease.model
 
     async def configure(self, name: str, options: LoadOptions) -> LoadOptions:
-        """Keep options for a model, merged into those that it has; returns the result, which later loads use.
+        """Keep options for a model in ``options.mode``, merged into those that it has; later loads use the result.
 
         Raises ModelNotFound, and SettingsError if the file of configurations can't be read.
         """
-        files = await self._names.files(name)
+        files = (await self._names.find(name)).files
+        self._options.pop((files.digest, options.mode), None)
         return await asyncio.to_thread(self._configuration.set, files.digest, files.reference, options)
 
-    async def configuration(self, name: str) -> LoadOptions | None:
+    async def configuration(self, name: str, mode: Mode = "generate") -> LoadOptions | None:
         """The options kept for a model; None where there are none."""
-        files = await self._names.files(name)
-        return self._configuration.get(files.digest, files.reference)
+        files = (await self._names.find(name)).files
+        return self._configuration.get(files.digest, files.reference, mode)
 
     def configurations(self) -> list[Entry]:
         """All models with options of their own."""
         return self._configuration.all()
 
-    async def unload(self, name: str | None = None, *, drain: float = 60.0) -> int:
+    async def unload(self, name: str | None = None, *, drain: float = 60.0, mode: Mode | None = None) -> int:
         """Unload a model, or all; returns how many there were. Those in use finish first, for up to ``drain`` seconds.
 
-        Raises ModelNotFound for a name that is neither loaded nor stored.
+        ``mode`` given: only as it is loaded for that. Raises ModelNotFound for a name neither loaded nor stored.
         """
-        chosen = [replica for replica in self._replicas.values() if replica.resident is not None]
+        groups = [group for group in self._crew.groups.values() if group.loaded]
         if name is not None:
-            found = [replica for replica in chosen if replica.answers_to(name)]
-            digest = "" if found else (await self._names.files(name)).digest
-            chosen = found or [replica for replica in chosen if replica.files.digest == digest]
+            found = [group for group in groups if group.answers_to(name)]
+            digest = "" if found else (await self._names.find(name)).files.digest
+            groups = found or [group for group in groups if group.files.digest == digest]
+        groups = [group for group in groups if mode is None or group.mode == mode]
+        chosen = [replica for group in groups for replica in group.replicas.values() if replica.resident is not None]
         for replica in chosen:
-            self.schedule.pin(replica.key, False)
-            self.schedule.retire(replica.key)
-        self._step()
+            self.schedule.loads.pin(replica.key, False)
+            self.schedule.loads.retire(replica.key)
+        self._crew.step()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 await asyncio.gather(*(replica.unloaded.wait() for replica in chosen))
-        await asyncio.gather(*(self._end(r) for r in chosen if r.resident is not None and r.resident.leaving))
-        return len(chosen)
+        ends = [self._crew.end(r) for r in chosen if r.resident is not None and r.resident.leaving]
+        await asyncio.gather(*ends)
+        return len(groups)
 
     def logs(self, name: str | None = None, lines: int = 200) -> list[str]:
         """The last lines that a model's workers logged; of all models, each line after its model's name.
@@ -188,15 +206,16 @@ class Fleet:
         return logs.follow(lambda: self._log_files(name))
 
     def _log_files(self, name: str | None) -> dict[Path, str]:
+        replicas = list(self._crew.replicas.values())
         if name is None:
-            return {r.log_path: f"{r.files.reference}: " for r in list(self._replicas.values())}
-        return {r.log_path: "" for r in list(self._replicas.values()) if r.answers_to(name)}
+            return {replica.log_path: f"{replica.reference}: " for replica in replicas}
+        return {replica.log_path: "" for replica in replicas if replica.group.answers_to(name)}
 
     # leases
 
-    def _current(self, replica: Replica) -> bool:
+    def _current(self, group: Group) -> bool:
         """Whether names still mean what they meant; else all routes are forgotten."""
-        if not replica.files.weights:
+        if not group.files.weights:
             return True
         version = self._names.version()
         if version == self._version:
@@ -205,46 +224,76 @@ class Fleet:
         self._routes.clear()
         return False
 
-    async def _wait_for(self, name: str, kind: Kind | None) -> Lease:
-        if self._closing:
+    async def _wait_for(
+        self,
+        name: str,
+        kind: Kind | None,
+        lane: Lane = "interactive",
+        key: str = "",
+        keep_alive: float | None = None,
+        *,
+        slot: bool = True,
+    ) -> Lease:
+        crew, schedule = self._crew, self.schedule
+        if crew.closing:
             raise refusals.closing()
         version = self._names.version()
-        replica = self._adopt(await self._prepared(name, kind))
-        if replica.resident is not None and not replica.resident.loading and not replica.live:
-            await replica.unloaded.wait()  # its process is dead or about to be, and that is being seen to
-        if self._closing:
+        group, adapter = await self._group(name, kind)
+        for replica in group.replicas.values():
+            if replica.resident is not None and not replica.resident.loading and not replica.live:
+                await replica.unloaded.wait()  # its process is dead or about to be, and that is being seen to
+        if crew.closing:
             raise refusals.closing()
         now = time.monotonic()
-        if (seconds := replica.health.open_for(now)) > 0 and replica.resident is None:
-            raise refusals.broken(replica, seconds)
-        ticket = next(self._tickets)
-        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        self._waiting[ticket] = future
-        self.schedule.ask(ticket, replica.key, replica.need, now, floor=replica.floor)
-        self.schedule.back_off(replica.key, replica.health.until)
+        self._refuse_broken(group, now)
+        if keep_alive is not None:
+            group.kept(keep_alive)
+        ticket = next(crew.tickets)
+        waiting = crew.waiting[ticket] = Waiting(group, key, lane, adapter)
+        if slot:
+            schedule.ask(ticket, group.pool, now, key=key, lane=lane)
+        else:
+            schedule.visit(ticket, group.pool, now)
         lease: Lease | None = None
         try:
-            self._step()
-            async with asyncio.timeout(self.settings.queue_seconds):
-                lease = await future
+            crew.step()
+            async with asyncio.timeout(self.settings.queue_seconds if lane == "interactive" else None):
+                lease = await waiting.future
         except TimeoutError:
-            wait = self.schedule.waiting(replica.key)[1]
-            waited = self.settings.queue_seconds
-            raise refusals.too_long(replica, waited, wait, self.schedule.load_seconds) from None
+            outlook = schedule.outlook(group.pool, ticket)
+            raise refusals.too_long(group, self.settings.queue_seconds, outlook) from None
         finally:
-            self._waiting.pop(ticket, None)
-            self.schedule.cancel(ticket)
+            crew.waiting.pop(ticket, None)
+            schedule.cancel(ticket, time.monotonic())
+            future = waiting.future
             if lease is None and future.done() and not future.cancelled() and future.exception() is None:
                 future.result().release()
-        replica.names.add(name)
+        group.names.add(name)
         if kind is not None:
             if version != self._version:
                 self._version = version
                 self._routes.clear()
-            self._routes[name, kind] = replica
+            self._routes[name, kind] = Route(group, adapter)
         return lease
 
-    async def _prepared(self, name: str, kind: Kind | None) -> Prepared:
+    async def _group(self, name: str, kind: Kind | None) -> tuple[Group, Adapter | None]:
+        """Who serves a name. As long as they are in memory nothing is planned anew."""
+        route = self._routes.get((name, kind)) if kind is not None else None
+        if route is not None and self._current(route.group) and route.group.pool.present:
+            return route.group, route.adapter
+        named, prepared = await self._prepared(name, kind)
+        return self._crew.adopt(prepared), named.adapter
+
+    def _refuse_broken(self, group: Group, now: float) -> None:
+        """Where the circuit of every replica is open nobody waits for one."""
+        if group.loaded:
+            return
+        broken = [(replica.health.open_for(now), replica) for replica in group.replicas.values()]
+        seconds, replica = min(broken, key=lambda pair: pair[0])
+        if seconds > 0:
+            raise refusals.broken(replica, seconds)
+
+    async def _prepared(self, name: str, kind: Kind | None) -> tuple[Named, Prepared]:
         """Plan a model once for all who ask at the same time."""
         task = self._preparing.get((name, kind))
         if task is None:
@@ -254,172 +303,24 @@ class Fleet:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if self._closing and task.cancelled():
+            if self._crew.closing and task.cancelled():
                 raise refusals.closing() from None
             raise
 
-    async def _prepare(self, name: str, kind: Kind | None) -> Prepared:
-        files = await self._names.files(name)
-        self._measure()
+    async def _prepare(self, name: str, kind: Kind | None) -> tuple[Named, Prepared]:
+        named = await self._names.find(name)
+        self._crew.measure()
+        loads = self.schedule.loads
         # What the machine can give changes all the time; a plan that fills it to the brim would be refused soon after.
-        room = min(self.schedule.room(), int(0.95 * self.schedule.ceiling))
-        options = (
-            self._options.get(files.digest)
-            or self._configuration.get(files.digest, files.reference)
-            or tuned.read(self.settings.home_path, files.digest)
-            or LoadOptions()
-        )
-        machine = self.machine.with_room(room)
-        return await asyncio.to_thread(prepare, files, options, self.settings, machine, kind, self._parts)
+        machine = self.machine.with_room(min(loads.room(), int(0.95 * loads.ceiling)))
+        return named, await asyncio.to_thread(self._plan, named, kind, machine)
 
-    def _adopt(self, prepared: Prepared) -> Replica:
-        replica = self._replicas.get(prepared.key)
-        if replica is None:
-            short = hashlib.sha256(prepared.key.encode()).hexdigest()[:16]
-            path = self.settings.home_path / "logs" / f"{short}.log"
-            replica = self._replicas[prepared.key] = Replica(prepared, self.schedule, self._policy, path)
-        elif replica.resident is None:
-            replica.take(prepared)
-        return replica
+    def _plan(self, named: Named, kind: Kind | None, machine: Hardware) -> Prepared:
+        options = self._options_of(named.files.digest, named.files.reference, mode_of(kind))
+        return prepare(named.files, options, self.settings, machine, kind, self._parts)
 
-    def _released(self, lease: Lease) -> None:
-        now = time.monotonic()
-        self.schedule.served(now - lease.begun)
-        if (stream := lease.unfinished) is not None:
-            self._spawn(stream.aclose())
-        changed = self.schedule.release(lease.resident, now)
-        self._freed.set()
-        if lease.replica.keep_alive == 0 and lease.resident.busy == 0 and not lease.resident.pinned:
-            lease.resident.leaving = changed = True
-        if changed:
-            self._step()
-
-    # carrying out
-
-    def _measure(self) -> None:
-        now = time.monotonic()
-        if now < self._measured_at + MEASURE_EVERY:
-            return
-        self._measured_at = now
-        ours = 0
-        for replica in self._replicas.values():
-            if replica.runner is not None:
-                ours += replica.runner.rss() or resident(replica.runner.pid)
-        self.schedule.ceiling = self.machine.ceiling(ours)
-
-    def _step(self) -> None:
-        if self._closing:
-            return
-        now = time.monotonic()
-        if self.schedule.wanted:
-            self._measure()
-        for command in self.schedule.step(now):
-            self._obey(command, now)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        wake = self.schedule.next_wake(now)
-        if wake is not None:
-            self._timer = asyncio.get_running_loop().call_later(min(1.0, max(0.001, wake - now)), self._step)
-
-    def _obey(self, command: schedule.Command, now: float) -> None:
-        replica = self._replicas[command.key]
-        match command:
-            case schedule.Load():
-                replica.begin(self.schedule.residents[command.key])
-                replica.task = self._spawn(self._load(replica))
-            case schedule.Evict():
-                replica.task = self._spawn(self._end(replica))
-            case schedule.Grant(ticket):
-                if replica.resident is not None:
-                    lease = Lease(replica, replica.resident, now, self._released)
-                    if self._waiting[ticket].done():  # its caller has been cancelled, and does not know of it yet
-                        asyncio.get_running_loop().call_soon(lease.release)
-                    else:
-                        self._waiting[ticket].set_result(lease)
-            case schedule.Refuse(ticket, _, refusal):
-                if not self._waiting[ticket].done():
-                    self._waiting[ticket].set_exception(refusals.too_large(replica, refusal, self.machine))
-
-    async def _load(self, replica: Replica) -> None:
-        held = replica.resident
-        try:
-            engine = self._parts.engine(replica.plan.engine)
-            runner = self._parts.runner(engine, replica.files, replica.plan, self.settings, replica.log_path)
-            replica.runner = runner
-            started = await runner.start()
-        except asyncio.CancelledError:
-            self._forget(replica, held)
-            raise
-        except Exception as error:  # noqa: BLE001 - an engine's own failure becomes an answer to those who wait
-            failure = error if isinstance(error, DockyardError) else LoadFailed(f"{replica.files.reference}: {error}")
-            self._forget(replica, held)
-            self._names.forget()
-            replica.health.failed(time.monotonic(), failure.message)
-            self._fail(replica, failure)
-        else:
-            replica.ready(started)
-            self.schedule.loaded(replica.key, started.measured, started.seconds)
-            self._spawn(self._watch(replica, runner, held))
-        self._step()
-
-    async def _watch(self, replica: Replica, runner: Runner, held: schedule.Resident | None) -> None:
-        """Wait for the end of a loaded model's process; if it was a crash, see to the restart."""
-        ended = await runner.wait_exit()
-        if ended.expected or held is None or self.schedule.residents.get(replica.key) is not held:
-            return
-        tail = "\n".join(trouble(ended)[-5:])
-        why = f"the worker of {replica.files.reference} crashed: {ended.reason}" + (f"\n{tail}" if tail else "")
-        now = time.monotonic()
-        self._forget(replica, held)
-        replica.restarts += 1
-        replica.health.failed(now, why)
-        if (seconds := replica.health.open_for(now)) > 0:
-            self._fail(replica, refusals.broken(replica, seconds))
-        elif not held.leaving:
-            self.schedule.recall(replica.key, replica.need, now, floor=replica.floor)
-            self.schedule.back_off(replica.key, replica.health.until)
-        self._step()
-
-    async def _end(self, replica: Replica) -> None:
-        held, runner = replica.resident, replica.runner
-        if runner is not None:
-            await runner.stop(0.0)
-        self._forget(replica, held)
-        self._step()
-
-    def _busy(self) -> bool:
-        return any(resident.busy for resident in self.schedule.residents.values())
-
-    def _forget(self, replica: Replica, held: schedule.Resident | None) -> None:
-        """The model holds no memory any more. Does nothing if that was known, or another process has taken over."""
-        if held is not None and self.schedule.residents.get(replica.key) is held:
-            self.schedule.gone(replica.key)
-            replica.lost()
-
-    def _fail(self, replica: Replica, error: DockyardError) -> None:
-        for ticket in self.schedule.fail(replica.key):
-            if not self._waiting[ticket].done():
-                self._waiting[ticket].set_exception(error)
-
-    async def _tick(self) -> None:
-        keep = self.settings.idle_seconds
-        while True:
-            await asyncio.sleep(min(1.0, max(0.02, keep / 4)) if keep > 0 else 1.0)
-            now = time.monotonic()
-            changed = False
-            for replica in self._replicas.values():
-                expires = replica.expires()
-                if expires is not None and now >= expires:
-                    self.schedule.retire(replica.key)
-                    changed = True
-                rss = replica.runner.rss() if replica.runner is not None else None
-                changed |= rss is not None and self.schedule.measured(replica.key, rss)
-            if changed:
-                self._step()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
+    def _options_of(self, digest: str, reference: str, mode: Mode) -> LoadOptions:
+        found = self._options.get((digest, mode)) or self._configuration.get(digest, reference, mode)
+        if found is None and mode == "generate":
+            found = tuned.read(self.settings.home_path, digest)
+        return found or LoadOptions(mode=mode)

@@ -1,40 +1,53 @@
-"""From a name to a plan: find the model's files, choose its engine, and ask that what a load will take."""
+"""From a model's files to a plan: choose the engines of its replicas, and ask them what a load will take."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from dockyard import engines
+from dockyard.artifact.defaults import merged
 from dockyard.engines import Choice, Engine, LoadPlan
-from dockyard.errors import ModelNotFound
+from dockyard.errors import DockyardError, UnsupportedFormat
 from dockyard.fleet import runner as runners
 from dockyard.fleet.machine import size
+from dockyard.fleet.pool import EVER
 from dockyard.fleet.runner import Runner
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
-from dockyard.types import Kind, LoadOptions, ModelFiles
+from dockyard.types import Kind, LoadOptions, Mode, ModelFiles
 
 if TYPE_CHECKING:
     from dockyard.artifact.store import Store
 
 AMPLE = 1 << 60
+MODES: tuple[Mode, ...] = ("generate", "embed", "rerank")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica that could be loaded; ``why`` explains engine and plan, ``capacity`` is how many requests it takes.
+
+    ``capacity`` None: as many as decode together once it is loaded.
+    """
+
+    key: str
+    load: LoadPlan
+    serves: frozenset[Kind]
+    why: str
+    capacity: int | None
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that could be loaded. ``key`` names the model and its engine; ``why`` explains engine and plan."""
+    """A model that could be loaded. ``key`` names the model, its mode where that matters, and its engines."""
 
     key: str
     files: ModelFiles
-    serves: frozenset[Kind]
-    plan: LoadPlan
-    why: str
+    mode: Mode
+    options: LoadOptions
+    plans: tuple[Plan, ...]
     keep_alive: float
 
 
@@ -50,8 +63,16 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     files: Callable[[Store, str], ModelFiles] = model_files
     choose: Callable[[ModelFiles, LoadOptions, Settings, Hardware, Kind | None], Choice] = engines.choose
+    survey: Callable[[ModelFiles, Settings, Hardware, Kind | None], dict[str, str]] = engines.survey
     engine: Callable[[str], Engine] = engines.create
     runner: Callable[[Engine, ModelFiles, LoadPlan, Settings, Path], Runner] = runners.create
+
+
+def mode_of(kind: Kind | None, options: LoadOptions | None = None) -> Mode:
+    """How a model is loaded to serve requests of this kind; None: as the options say."""
+    if kind == "embed" or kind == "rerank":
+        return kind
+    return options.mode if kind is None and options is not None else "generate"
 
 
 def prepare(
@@ -61,7 +82,57 @@ def prepare(
 
     Where the context was left to the engine and a smaller one had to be chosen to fit, ``why`` says so.
     """
-    choice = parts.choose(files, options, settings, hardware, kind)
+    mode = mode_of(kind, options)
+    if options.defaults is not None:
+        files = msgspec.structs.replace(files, defaults=merged(files.defaults, options.defaults))
+    bounded = _bounded(hardware, options)
+    names = options.replicas if mode == options.mode and options.replicas else ("",)
+    share = msgspec.structs.replace(bounded, memory_available=bounded.memory_available // len(names))
+    chosen: list[tuple[Choice, LoadOptions]] = []
+    for name in names:
+        own = msgspec.structs.replace(options, mode=mode, engine=name or options.engine, replicas=())
+        # Copies of one engine work at the same time, so they divide the cores; of different engines one works.
+        if (copies := names.count(name)) > 1 and not (options.threads or settings.threads):
+            own = msgspec.structs.replace(own, threads=max(1, share.cores // copies))
+        chosen.append((_choose(files, own, settings, share, kind, parts), own))
+    planned = [_planned(choice, files, own, settings, share) for choice, own in chosen]
+    key = f"{files.digest}/{'+'.join(plan.load.engine for plan in planned)}"
+    key += _suffix(chosen[0], planned[0].load, files, settings, share)
+    many = len(planned) > 1
+    keep = options.keep_alive if options.keep_alive is not None else settings.idle_seconds
+    return Prepared(
+        key=key,
+        files=files,
+        mode=mode,
+        options=options,
+        plans=tuple(
+            msgspec.structs.replace(plan, key=f"{key}#{number}" if many else key)
+            for number, plan in enumerate(planned, 1)
+        ),
+        keep_alive=keep,
+    )
+
+
+def _bounded(hardware: Hardware, options: LoadOptions) -> Hardware:
+    """The machine as a model with limits of its own sees it."""
+    cores = max(1, min(hardware.cores, int(options.cpus))) if options.cpus else hardware.cores
+    room = min(hardware.memory_available, options.memory) if options.memory else hardware.memory_available
+    return msgspec.structs.replace(hardware, cores=cores, memory_available=room)
+
+
+def _choose(
+    files: ModelFiles, options: LoadOptions, settings: Settings, hardware: Hardware, kind: Kind | None, parts: Parts
+) -> Choice:
+    try:
+        return parts.choose(files, options, settings, hardware, kind)
+    except UnsupportedFormat:
+        # An engine that was chosen to generate need not compute embeddings too.
+        if not options.engine or mode_of(kind) == "generate":
+            raise
+        return parts.choose(files, msgspec.structs.replace(options, engine=None), settings, hardware, kind)
+
+
+def _planned(choice: Choice, files: ModelFiles, options: LoadOptions, settings: Settings, hardware: Hardware) -> Plan:
     plan = choice.engine.plan(files, options, settings, hardware)
     why = choice.why
     ample = choice.engine.plan(files, options, settings, msgspec.structs.replace(hardware, memory_available=AMPLE))
@@ -70,60 +141,25 @@ def prepare(
             f"; cut to a context of {plan.context} tokens and {plan.parallel} at once (of {ample.context} and "
             f"{ample.parallel}) to fit in {size(hardware.memory_available)}"
         )
-    keep = options.keep_alive if options.keep_alive is not None else settings.idle_seconds
-    return Prepared(
-        key=f"{files.digest}/{plan.engine}",
-        files=files,
-        serves=choice.engine.serves,
-        plan=plan,
-        why=why,
-        keep_alive=keep,
-    )
+    # An inline engine does no work of its own: it is bounded only where somebody asked for that.
+    capacity = None if choice.engine.isolated else options.parallel or settings.parallel or EVER
+    return Plan(key="", load=plan, serves=choice.engine.serves, why=why, capacity=capacity)
 
 
-class Names:
-    """Names to files, remembered until the store's index changes."""
-
-    def __init__(self, store: Store | None, parts: Parts) -> None:
-        self._store = store
-        self._parts = parts
-        self._index = str(store.root / "index.json") if store is not None else ""
-        self._known: dict[str, ModelFiles] = {}
-        self._seen: object = None
-
-    def version(self) -> object:
-        """Changes whenever a name may have come to mean something else; microseconds."""
+def _suffix(
+    chosen: tuple[Choice, LoadOptions], plan: LoadPlan, files: ModelFiles, settings: Settings, hardware: Hardware
+) -> str:
+    """The mode, for an engine that loads a model otherwise for it; modes whose plans are equal share their replicas."""
+    choice, options = chosen
+    for mode in MODES[: MODES.index(options.mode)]:
         try:
-            found = os.stat(self._index)  # noqa: PTH116 - pathlib doubles the cost of the hot path
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_ino, found.st_size)
+            other = choice.engine.plan(files, msgspec.structs.replace(options, mode=mode), settings, hardware)
+        except DockyardError:
+            continue
+        if other == plan:
+            return _mode_suffix(mode)
+    return _mode_suffix(options.mode)
 
-    def forget(self) -> None:
-        self._known.clear()
 
-    async def files(self, name: str) -> ModelFiles:
-        """Raises ModelNotFound with near names and what to do."""
-        if (builtin := engines.builtin(name)) is not None:
-            return builtin
-        version = self.version()
-        if version != self._seen:
-            self._known.clear()
-            self._seen = version
-        found = self._known.get(name)
-        if found is None:
-            found = await asyncio.to_thread(partial(self._read, name))
-            if self._seen == version:
-                self._known[name] = found
-        return found
-
-    def _read(self, name: str) -> ModelFiles:
-        if self._store is None:
-            raise ModelNotFound(f"model {name!r} is not here: this fleet has no store", param="model")
-        try:
-            return self._parts.files(self._store, name)
-        except ModelNotFound as error:
-            hint = error.hint or ""
-            if "pull" not in hint:
-                hint = f"{hint}; `dockyard pull {name}` fetches it".lstrip("; ")
-            raise ModelNotFound(error.message, hint=hint, param="model") from error
+def _mode_suffix(mode: Mode) -> str:
+    return "" if mode == "generate" else f"/{mode}"

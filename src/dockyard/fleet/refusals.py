@@ -5,7 +5,8 @@ from __future__ import annotations
 from dockyard.errors import DockyardError, InsufficientMemory, Overloaded, WorkerCrashed
 from dockyard.fleet import admission
 from dockyard.fleet.machine import Machine, size
-from dockyard.fleet.replica import Replica
+from dockyard.fleet.replica import Group, Replica
+from dockyard.fleet.schedule import Outlook
 
 SMALLER = "a smaller context (setting `context`), fewer requests at once (`parallel`), or a smaller quantization"
 
@@ -17,7 +18,7 @@ def closing() -> DockyardError:
 def too_large(replica: Replica, refusal: admission.Refuse, machine: Machine) -> DockyardError:
     predicted = replica.plan.predicted
     needs = (
-        f"{replica.files.reference} needs {size(refusal.need)} of memory (weights {size(predicted.weights)}, KV cache "
+        f"{replica.reference} needs {size(refusal.need)} of memory (weights {size(predicted.weights)}, KV cache "
         f"{size(predicted.kv_cache)}, workspace {size(predicted.workspace)}; context {replica.plan.context}, "
         f"{replica.plan.parallel} at once)"
     )
@@ -40,24 +41,25 @@ def too_large(replica: Replica, refusal: admission.Refuse, machine: Machine) -> 
             )
 
 
-def too_long(replica: Replica, waited: float, wait: admission.Wait | None, load_seconds: float) -> DockyardError:
-    if wait is None:
+def too_long(group: Group, waited: float, outlook: Outlook) -> DockyardError:
+    reference, place = group.files.reference, f"{outlook.reason} (place {outlook.place})"
+    if outlook.loaded:
         return Overloaded(
-            f"{replica.files.reference} was not loaded within {waited:g} s",
-            hint="raise `queue_seconds`, or look at `dockyard logs`",
-            retry_after=max(1.0, load_seconds),
+            f"no slot of {reference} came free within {waited:g} s: {place}",
+            hint="try again later; more slots (`parallel`) or a replica on a throughput engine serve more at once",
+            retry_after=max(1.0, outlook.estimate),
         )
     return Overloaded(
-        f"{replica.files.reference} was not loaded within {waited:g} s: {wait.reason} (place {wait.place})",
+        f"{reference} was not loaded within {waited:g} s: {place}",
         hint="try again later, unload models that are not needed, or raise `memory_budget`",
-        retry_after=max(1.0, wait.estimate),
+        retry_after=max(1.0, outlook.estimate),
     )
 
 
 def broken(replica: Replica, seconds: float) -> DockyardError:
     """The circuit is open."""
     return WorkerCrashed(
-        f"{replica.files.reference} failed {replica.health.failures} times in a row and is not tried again for "
+        f"{replica.reference} failed {replica.health.failures} times in a row and is not tried again for "
         f"{seconds:.0f} s; last: {replica.health.last}",
         hint=f"`dockyard logs` shows more; its log is {replica.log_path}",
         retry_after=max(1.0, seconds),

@@ -1,300 +1,200 @@
 """Which model is in memory, who uses it and who waits: the fleet's state machine, without any I/O.
 
 A driver tells it what happened (``ask``, ``loaded``, ``gone``, ``release`` …) and then calls ``step``, which returns
-what to do next. The fleet drives it with processes and a clock, the tests with a simulator.
+what to do next. The fleet drives it with processes and a clock, ``simulator`` with a clock of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from dockyard.fleet import admission
-from dockyard.fleet.ledger import Ledger
+from dockyard.fleet.commands import Command, Evict, Grant, Preempt, Refuse
+from dockyard.fleet.lanes import Lanes
+from dockyard.fleet.loads import Loads
+from dockyard.fleet.pool import Pool, Replica, Resident
+from dockyard.types import Lane
 
 
-class Grant(msgspec.Struct, frozen=True):
-    """The ticket's model is loaded and one lease of it is counted for the ticket."""
+class Outlook(msgspec.Struct, frozen=True):
+    """Where a caller stands: ``place`` counts from 1, ``estimate`` is seconds. ``loaded``: it waits for a slot only."""
 
-    ticket: int
-    key: str
-
-
-class Load(msgspec.Struct, frozen=True):
-    """Memory is reserved: load the model, then report ``loaded`` or ``gone``."""
-
-    key: str
-
-
-class Evict(msgspec.Struct, frozen=True):
-    """Nobody uses the model: end its process, then report ``gone``."""
-
-    key: str
-
-
-class Refuse(msgspec.Struct, frozen=True):
-    """The ticket's model can't fit."""
-
-    ticket: int
-    key: str
-    refusal: admission.Refuse
-
-
-Command = Grant | Load | Evict | Refuse
-
-
-class Resident:
-    """A model that holds memory, from the start of its load to the end of its process. ``busy`` counts its leases."""
-
-    __slots__ = ("busy", "fresh", "key", "last_used", "leaving", "loading", "pinned", "told")
-
-    def __init__(self, key: str, *, pinned: bool, now: float) -> None:
-        self.key = key
-        self.busy = 0
-        self.pinned = pinned
-        self.last_used = now
-        self.loading = True
-        self.leaving = False
-        self.fresh = True
-        """Loaded, but no lease of it was granted yet."""
-        self.told = False
-        """The driver was told to evict it."""
-
-
-class _Want:
-    __slots__ = ("background", "claimed", "hold", "key", "need", "not_before", "since", "tickets", "waiting")
-
-    def __init__(self, key: str, need: int, now: float) -> None:
-        self.key = key
-        self.need = need
-        self.since = now
-        self.tickets: dict[int, float] = {}
-        self.claimed = False
-        self.hold: frozenset[str] = frozenset()
-        self.not_before = 0.0
-        self.background = False
-        self.waiting: admission.Wait | None = None
-
-    def snapshot(self) -> admission.Want:
-        since = next(iter(self.tickets.values()), self.since)
-        return admission.Want(
-            key=self.key,
-            need=self.need,
-            since=since,
-            claimed=self.claimed,
-            hold=self.hold,
-            not_before=self.not_before,
-            background=self.background and not self.tickets,
-            order=next(iter(self.tickets), 0),
-        )
+    place: int
+    estimate: float
+    reason: str
+    loaded: bool
 
 
 class Schedule:
-    """Times are seconds of any one clock that does not go back. Keys name models, tickets name waiting callers.
+    """Times are seconds of any one clock that does not go back. Tickets name waiting callers.
 
-    ``patience`` is how long a want waits before models in use are held back for it.
+    ``patience`` is how long a model is waited for before others in use are held back for it, and how long a model that
+    was just loaded goes on with those who waited for it though others are overdue. ``quiet`` is for ``Lanes``.
     """
 
-    def __init__(self, budget: int, *, patience: float = 10.0) -> None:
-        self.ledger = Ledger(budget)
-        self.patience = patience
-        self.ceiling = budget
-        self.residents: dict[str, Resident] = {}
-        self.load_seconds = 2.0
-        self.busy_seconds = 2.0
-        self._wants: dict[str, _Want] = {}
-        self._of_ticket: dict[int, str] = {}
-        self._held: frozenset[str] = frozenset()
-        self._learned: dict[str, int] = {}
-        self._pins: set[str] = set()
-        self._floors: dict[str, int] = {}
+    def __init__(self, budget: int, *, patience: float = 10.0, quiet: float = 0.5) -> None:
+        self.loads = Loads(budget, patience=patience)
+        self.lanes = Lanes(quiet)
+        self.ledger = self.loads.ledger
+        self.residents = self.loads.residents
+        self._pools: dict[str, Pool] = {}
+        self._tickets: dict[int, Pool] = {}
 
-    def admit(self, resident: Resident, now: float) -> bool:
-        """Count a lease on a loaded model, if it may have more: the hot path."""
-        if resident.loading or resident.leaving or resident.key in self._held:
-            return False
-        resident.busy += 1
+    def pool(self, key: str, replicas: Sequence[Replica] = ()) -> Pool:
+        """The pool of a model; with ``replicas``, what it shall have from the next load on."""
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(key)
+        if replicas:
+            pool.shape(replicas)
+        return pool
+
+    # callers
+
+    def admit(self, pool: Pool, key: str, now: float) -> Resident | None:
+        """Give an interactive caller a slot, if one is free and nobody waits for it: the hot path.
+
+        ``lanes.yielded`` may be filled by it; ``step`` turns that into commands.
+        """
+        if len(pool.waiting):
+            return None
+        resident = pool.seat()
+        if resident is None:
+            return None
+        pool.waiting.charge(key, pool.seconds)
+        self.lanes.interactive += 1
+        self._begin(resident, now)
+        return resident
+
+    def ask(self, ticket: int, pool: Pool, now: float, *, key: str = "", lane: Lane = "interactive") -> None:
+        """A caller waits for a slot, and for the model to be loaded if it is not."""
+        self._tickets[ticket] = pool
+        if lane == "batch":
+            pool.batch.push(ticket, key, now)
+            return
+        pool.waiting.push(ticket, key, now)
+        self.lanes.interactive += 1
+        self.lanes.make_way(now)
+
+    def visit(self, ticket: int, pool: Pool, now: float) -> None:
+        """A caller waits for the model to be loaded, and wants no slot."""
+        self._tickets[ticket] = pool
+        pool.visitors[ticket] = now
+
+    def cancel(self, ticket: int, now: float) -> None:
+        """A caller waits no longer."""
+        pool = self._tickets.pop(ticket, None)
+        if pool is None:
+            return
+        if pool.waiting.discard(ticket):
+            self.lanes.left(now)
+        elif not pool.batch.discard(ticket):
+            pool.visitors.pop(ticket, None)
+
+    def done(self, resident: Resident, key: str, charged: float, seconds: float, now: float) -> bool:
+        """An interactive caller needs its slot no longer, after so many seconds; True if ``step`` should be called."""
+        pool = resident.pool
+        resident.active -= 1
         resident.last_used = now
-        return True
+        pool.waiting.shares.settle(key, seconds - charged)
+        pool.seconds += 0.1 * (seconds - pool.seconds)
+        self.loads.busy_seconds += 0.1 * (seconds - self.loads.busy_seconds)
+        self.lanes.left(now)
+        return bool(len(pool.waiting)) or (self.lanes.interactive == 0 and bool(self._tickets))
 
     def release(self, resident: Resident, now: float) -> bool:
-        """Give a lease back; True if ``step`` should be called."""
+        """Give a lease back whose slot, if it had one, is ``done``; True if ``step`` should be called."""
         resident.busy -= 1
         resident.last_used = now
         resident.fresh = False
-        return resident.busy == 0 and (resident.leaving or bool(self._wants) or self.ledger.free < 0)
+        return resident.busy == 0 and (resident.leaving or bool(self._tickets) or self.ledger.free < 0)
 
-    def ask(self, ticket: int, key: str, need: int, now: float, *, floor: int = 0) -> None:
-        """A caller waits for a model that is predicted to take ``need`` bytes, ``floor`` of them for certain."""
-        want = self._want(key, need, floor, now)
-        want.tickets[ticket] = now
-        self._of_ticket[ticket] = key
+    def finish(self, ticket: int, now: float) -> bool:
+        """Batch work gives slot and lease back, if it still has them; True if ``step`` should be called."""
+        return self.lanes.end(ticket, now) and bool(self._tickets)
 
-    def recall(self, key: str, need: int, now: float, *, floor: int = 0) -> None:
-        """Load a model again though nobody waits for it, if it fits without taking anything from others."""
-        want = self._want(key, need, floor, now)
-        want.background = True
+    # replicas
 
-    def cancel(self, ticket: int) -> None:
-        """A caller waits no longer."""
-        key = self._of_ticket.pop(ticket, None)
-        want = self._wants.get(key) if key is not None else None
-        if want is None:
-            return
-        want.tickets.pop(ticket, None)
-        if not want.tickets and not want.background:
-            self._forget(want)
-
-    def back_off(self, key: str, until: float) -> None:
-        """Don't load this model before then."""
-        if key in self._wants:
-            self._wants[key].not_before = until
-
-    def fail(self, key: str) -> list[int]:
-        """Nobody shall wait for this model any longer; returns their tickets."""
-        want = self._wants.get(key)
-        if want is None:
+    def failed(self, pool: Pool, key: str, now: float) -> list[int]:
+        """A replica can't be loaded. Those who wait get another one; if there is none left, returns their tickets."""
+        pool.failed.add(key)
+        self.loads.forget(key)
+        if pool.present or pool.next_replica() is not None:
             return []
-        tickets = list(want.tickets)
+        pool.failed.clear()
+        tickets = [*pool.visitors, *pool.waiting.tickets, *pool.batch.tickets]
         for ticket in tickets:
-            self._of_ticket.pop(ticket, None)
-        self._forget(want)
+            self.cancel(ticket, now)
         return tickets
 
-    def loaded(self, key: str, measured: int | None, seconds: float) -> None:
-        """A load ended well. ``measured`` is what it takes; None if that can't be told."""
-        self.residents[key].loading = False
-        self.load_seconds += 0.3 * (seconds - self.load_seconds)
-        if measured is not None:
-            self._learned[key] = self.ledger.correct(key, measured)
+    def gone(self, key: str, now: float) -> None:
+        """The replica's process has ended, however that happened."""
+        resident = self.loads.gone(key)
+        if resident is not None:
+            self.lanes.clear(now, resident)
 
-    def measured(self, key: str, size: int) -> bool:
-        """A later measurement of a loaded model; True if ``step`` should be called."""
-        resident = self.residents.get(key)
-        if resident is None or resident.loading:
-            return False
-        self.ledger.correct(key, size)
-        return self.ledger.free < 0
-
-    def served(self, seconds: float) -> None:
-        """A lease was held this long: what estimates are made of."""
-        self.busy_seconds += 0.1 * (seconds - self.busy_seconds)
-
-    def gone(self, key: str) -> None:
-        """The model's process has ended, however that happened."""
-        self.residents.pop(key, None)
-        self.ledger.release(key)
-
-    def retire(self, key: str) -> None:
-        """Unload a model as soon as nobody uses it; it gets nothing new."""
-        if key in self.residents:
-            self.residents[key].leaving = True
-
-    def pin(self, key: str, pinned: bool = True) -> None:
-        """A pinned model is never evicted."""
-        (self._pins.add if pinned else self._pins.discard)(key)
-        if key in self.residents:
-            self.residents[key].pinned = pinned
-
-    def pinned(self, key: str) -> bool:
-        return key in self._pins
-
-    def waiting(self, key: str) -> tuple[int, admission.Wait | None]:
-        """How many wait for a model, and what they wait for as of the last step."""
-        want = self._wants.get(key)
-        return (len(want.tickets), want.waiting) if want is not None else (0, None)
-
-    def is_wanted(self, key: str) -> bool:
-        return key in self._wants
+    # what is known
 
     @property
     def wanted(self) -> list[str]:
-        """The models that somebody waits for, in the order of asking."""
-        return list(self._wants)
+        """The pools that somebody waits in."""
+        return [pool.key for pool in self._pools.values() if pool.pending]
 
-    def room(self) -> int:
-        """Bytes that a model could get at best: everything that is not pinned."""
-        pinned = sum(self.ledger.of(r.key) for r in self.residents.values() if r.pinned)
-        return max(0, min(self.ledger.budget, self.ceiling) - pinned)
+    def outlook(self, pool: Pool, ticket: int = 0) -> Outlook:
+        """Where a ticket stands. One that does not wait stands where a newcomer of a new key would."""
+        place = pool.waiting.place(ticket) or len(pool.waiting.keys) + 1
+        turns = place / (pool.capacity or 1) * pool.seconds
+        if pool.present:
+            return Outlook(place, turns, "all its slots are taken", True)
+        waits = [wait for r in pool.replicas if (wait := self.loads.waiting(r.key)) is not None]
+        if waits:
+            return Outlook(waits[0].place, waits[0].estimate, waits[0].reason, False)
+        return Outlook(place, self.loads.load_seconds, "it is not loaded", False)
+
+    # decisions
 
     def step(self, now: float) -> list[Command]:
         """All that can be done now. Until something else happens, another step changes nothing."""
-        self._relieve()
+        self.loads.relieve()
         commands = self._grants(now)
-        held: set[str] = set()
-        for shot in sorted((w.snapshot() for w in self._wants.values()), key=lambda w: (w.since, w.order, w.key)):
-            self._advance(self._wants[shot.key], now, held, commands)
-        self._held = frozenset(held)
-        for key in held:
-            if self.residents[key].busy == 0 and not self.residents[key].loading:
-                self.residents[key].leaving = True
-        commands.extend(self._evictions())
+        again = True
+        while again:
+            self.loads.refresh(self._pools.values(), now)
+            found, refused = self.loads.advance(now, batch=self.lanes.open(now))
+            commands.extend(found)
+            again = False
+            for pool, refuse in refused:
+                tickets = self.failed(pool, refuse.key, now)
+                commands.extend(Refuse(ticket, refuse.key, refuse.refusal) for ticket in tickets)
+                again = again or (pool.pending and not pool.present)
+        commands.extend(self._evictions(now))
         commands.extend(self._grants(now))
-        return commands
+        yielded, self.lanes.yielded = self.lanes.yielded, []
+        return [*(Preempt(ticket) for ticket in yielded), *commands]
 
     def next_wake(self, now: float) -> float | None:
         """When time alone will change a decision; None if nothing waits."""
-        times: list[float] = []
-        for want in self._wants.values():
-            shot = want.snapshot()
-            times.extend((shot.not_before, max(shot.since, shot.not_before) + self.patience))
+        times = self.loads.wakes()
+        if any(len(pool.batch) for pool in self._pools.values()):
+            opens = self.lanes.opens(now)
+            times.append(now + self.loads.patience if opens is None else opens)
         later = [time for time in times if time > now]
-        return min(later) if later else (now + self.patience if times else None)
+        return min(later) if later else (now + self.loads.patience if times else None)
 
-    def _advance(self, want: _Want, now: float, held: set[str], commands: list[Command]) -> None:
-        resident = self.residents.get(want.key)
-        if resident is not None and not resident.leaving:
-            want.hold = frozenset()
-            return
-        shot = want.snapshot()
-        decision = admission.decide(self._state(now), shot)
-        want.hold = frozenset()
-        match decision:
-            case admission.Load():
-                self.ledger.reserve(want.key, want.need, floor=self._floors.get(want.key, 0))
-                self.residents[want.key] = Resident(want.key, pinned=want.key in self._pins, now=now)
-                want.claimed = False
-                commands.append(Load(want.key))
-                if not want.tickets:
-                    self._forget(want)
-            case admission.Evict(keys):
-                want.claimed = True
-                for key in keys:
-                    self.residents[key].leaving = True
-            case admission.Wait():
-                want.waiting = decision
-                want.claimed = decision.soon and not shot.background
-                want.hold = decision.hold
-                held |= decision.hold
-                if shot.background and now >= want.not_before:
-                    self._forget(want)
-            case admission.Refuse():
-                commands.extend(Refuse(ticket, want.key, decision) for ticket in self.fail(want.key))
+    def _begin(self, resident: Resident, now: float) -> None:
+        resident.busy += 1
+        resident.active += 1
+        resident.last_used = now
+        resident.fresh = False
+        if self.lanes.running:
+            self.lanes.make_way(now, resident)
 
-    def _relieve(self) -> None:
-        """Measurements may have taken the ledger above its budget: idle models leave until it is not.
-
-        If those do not suffice, what was just loaded and has served nobody goes: its callers wait again, now for the
-        true size.
-        """
-        staying = [r for r in self.residents.values() if not r.leaving]
-        over = sum(self.ledger.of(r.key) for r in staying) - self.ledger.budget
-        if over <= 0:
-            return
-        fresh = [r for r in staying if r.fresh and r.busy == 0 and not r.loading]
-        old = self._snapshots([r for r in staying if r not in fresh])
-        if sum(r.charged for r in old if r.idle and not r.pinned) < over:
-            for resident in fresh:
-                resident.leaving = True
-                over -= self.ledger.of(resident.key)
-                if resident.key in self._wants:
-                    self._wants[resident.key].need = self._learned.get(resident.key, 0)
-        if over > 0:
-            for key in admission.victims(old, over):
-                self.residents[key].leaving = True
-
-    def _evictions(self) -> list[Command]:
+    def _evictions(self, now: float) -> list[Command]:
         found: list[Command] = []
         for resident in self.residents.values():
+            if resident.leaving and resident.batch:
+                self.lanes.clear(now, resident)
             if resident.leaving and resident.busy == 0 and not resident.loading and not resident.told:
                 resident.told = True
                 found.append(Evict(resident.key))
@@ -302,50 +202,53 @@ class Schedule:
 
     def _grants(self, now: float) -> list[Command]:
         found: list[Command] = []
-        for want in list(self._wants.values()):
-            resident = self.residents.get(want.key)
-            if resident is None or resident.loading or resident.leaving:
-                continue
-            # A model that is held back for others still serves those who waited for its load.
-            if want.key in self._held and not resident.fresh:
-                continue
-            tickets = self.fail(want.key)
-            found.extend(Grant(ticket, want.key) for ticket in tickets)
-            resident.busy += len(tickets)
-            resident.last_used = now
-            resident.fresh = resident.fresh and not tickets
+        for pool in self._pools.values():
+            if pool.pending:
+                ready = [member for member in pool.members.values() if member.ready]
+                if ready and pool.visitors:
+                    found.extend(self._welcome(pool, ready[0]))
+                while ready and (grant := self._next(pool, ready, now)) is not None:
+                    found.append(grant)
+        if self.lanes.open(now):
+            for pool in self._pools.values():
+                while len(pool.batch) and not len(pool.waiting) and (grant := self._lend(pool, now)) is not None:
+                    found.append(grant)
         return found
 
-    def _want(self, key: str, need: int, floor: int, now: float) -> _Want:
-        self._floors[key] = floor
-        want = self._wants.get(key)
-        if want is None:
-            want = self._wants[key] = _Want(key, 0, now)
-        want.need = max(need, self._learned.get(key, 0))
-        return want
+    def _welcome(self, pool: Pool, resident: Resident) -> list[Command]:
+        tickets = list(pool.visitors)
+        pool.visitors.clear()
+        for ticket in tickets:
+            del self._tickets[ticket]
+        resident.busy += len(tickets)
+        resident.fresh = False
+        return [Grant(ticket, resident.key) for ticket in tickets]
 
-    def _forget(self, want: _Want) -> None:
-        self._wants.pop(want.key, None)
+    def _next(self, pool: Pool, ready: list[Resident], now: float) -> Grant | None:
+        """Whose turn it is for a slot of this pool, if one is free.
 
-    def _state(self, now: float) -> admission.State:
-        return admission.State(
-            budget=self.ledger.budget,
-            ceiling=self.ceiling,
-            now=now,
-            patience=self.patience,
-            residents=self._snapshots(list(self.residents.values())),
-            # A want whose model is being loaded has its memory already.
-            wants=[w.snapshot() for w in self._wants.values() if self._unserved(w.key)],
-            load_seconds=self.load_seconds,
-            busy_seconds=self.busy_seconds,
-        )
+        A model that is held back for others goes on with those who waited for its load, for a while: else models that
+        are wanted by many would take turns in memory without getting anything done.
+        """
+        before = None
+        resident = pool.choose([member for member in ready if not member.held])
+        if resident is None:
+            turns = [m for m in ready if m.held and (m.fresh or now < m.loaded_at + self.loads.patience)]
+            resident = pool.choose(turns)
+            before = resident.loaded_at if resident is not None else None
+        ticket = pool.waiting.pop(pool.seconds, before) if resident is not None else None
+        if resident is None or ticket is None:
+            return None
+        del self._tickets[ticket]
+        self._begin(resident, now)
+        return Grant(ticket, resident.key, pool.seconds)
 
-    def _unserved(self, key: str) -> bool:
-        resident = self.residents.get(key)
-        return resident is None or resident.leaving
-
-    def _snapshots(self, residents: list[Resident]) -> list[admission.Resident]:
-        return [
-            admission.Resident(r.key, self.ledger.of(r.key), r.busy, r.pinned, r.last_used, r.loading, r.leaving)
-            for r in residents
-        ]
+    def _lend(self, pool: Pool, now: float) -> Grant | None:
+        """The next of the batch lane for a slot of this pool, if one is free."""
+        resident = pool.choose([m for m in pool.members.values() if m.ready and not m.held], batch=True)
+        ticket = pool.batch.pop(pool.seconds) if resident is not None else None
+        if resident is None or ticket is None:
+            return None
+        del self._tickets[ticket]
+        self.lanes.begin(ticket, resident, now)
+        return Grant(ticket, resident.key, pool.seconds)

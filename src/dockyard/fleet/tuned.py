@@ -1,6 +1,6 @@
-"""The choice that a measurement made for a model on this machine: ``dockyard bench --tune`` writes it, the fleet reads it.
+"""The choice that a measurement made for a model on this machine: ``dockyard bench --tune`` writes it.
 
-It counts only where neither the caller nor the configuration say otherwise, and only on a machine like the one measured.
+The fleet follows it where neither the caller nor the configuration say otherwise, on a machine like the one measured.
 """
 
 from __future__ import annotations
