@@ -129,10 +129,8 @@ def package(project: str, version: str | None, path: str | None = None) -> Refer
 
     ``pypi:pkg==1.2/data/Some_Model`` is kept as ``pypi.package/pkg/data/some_model:1.2``.
     """
-    parts = [re.sub(r"[-_.{}]+", "-", project).strip("-").lower()]
-    for part in (path or "").lower().strip("/").split("/"):
-        if clean := _squeeze(re.sub(r"[^a-z0-9._-]+", "-", part)):
-            parts.append(clean)
+    inside = [_squeeze(re.sub(r"[^a-z0-9._-]+", "-", part)) for part in (path or "").lower().split("/")]
+    parts = [re.sub(r"[-_.{}]+", "-", project).strip("-").lower(), *filter(None, inside)]
     tag = re.sub(r"[^A-Za-z0-9._-]", "_", version or "latest")
     return Reference(registry=PACKAGE_REGISTRY, repository=check_repository("/".join(parts), project), tag=tag)
 

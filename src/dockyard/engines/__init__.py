@@ -63,7 +63,10 @@ class Engine(Protocol):
     """The optional dependency that this engine needs (``pip install 'dockyard[EXTRA]'``); empty: none."""
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:
-        """Why these files can't be served here, or None. Cheap: no heavy import, no weights read."""
+        """Why these files can't be served here, or None. Cheap: no heavy import, no weights read.
+
+        Where only the extra is missing the reason says "not installed", and the caller is told what to install.
+        """
         ...
 
     def plan(self, files: ModelFiles, options: LoadOptions, settings: Settings, hardware: Hardware) -> LoadPlan:
@@ -190,7 +193,7 @@ def _first(files: ModelFiles, settings: Settings, hardware: Hardware, kind: Kind
             preferred = " and preferred by settings" if name == settings.engine else ""
             return Choice(engine, f"{name} serves {files.format}{preferred}")
         reasons.append(f"{name}: {reason}")
-        if engine.extra and files.format in engine.formats:
+        if engine.extra and files.format in engine.formats and "not installed" in reason:
             installs.append(f"pip install 'dockyard[{engine.extra}]'")
     text = f"no engine can serve {files.reference} ({files.format}): {'; '.join(reasons)}"
     if installs:

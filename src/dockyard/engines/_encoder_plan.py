@@ -76,7 +76,8 @@ def read_flags(flags: dict[str, Json]) -> Flags:
 
 def graph(files: ModelFiles, flags: Flags) -> Path:
     """The network to load: the one that ``file`` names, else ``model`` or ``openvino_model``, else the first."""
-    found = [Path(path) for path in files.weights if path.endswith((".onnx", ".xml")) and "tokenizer" not in path]
+    graphs = [Path(path) for path in files.weights if path.endswith((".onnx", ".xml"))]
+    found = [path for path in graphs if "tokenizer" not in path.name]
     if flags.file is not None:
         named = [path for path in found if path == Path(files.directory) / flags.file or path.name == flags.file]
         if not named:
@@ -169,7 +170,7 @@ def memory(files: ModelFiles, made: Recipe, context: int, lanes: int) -> Memory:
     forward = facts.feed_forward or 4 * (facts.embedding or 384)
     held = Path(made.graph).stat().st_size + _external(Path(made.graph))
     tokens = max(context, BATCH_TOKENS)
-    lane = 4 * tokens * (6 * forward + 5 * context * (facts.heads or 12))
+    lane = 4 * tokens * (3 * forward + 3 * context * (facts.heads or 12))
     return Memory(weights=int(held * WEIGHT_FACTOR), workspace=PROCESS + TOKENIZER + lanes * lane)
 
 

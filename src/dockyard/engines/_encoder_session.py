@@ -55,8 +55,8 @@ class _OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # The arena keeps the largest shape it ever saw for each lane; texts come in all lengths.
-        options.enable_cpu_mem_arena = False
+        # A pattern for each length that ever came would make the arena grow by half as much again, for no speed.
+        options.enable_mem_pattern = False
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:

@@ -47,12 +47,10 @@ def pooled(output: Any, mask: Any, shape: Shape, pooling: Pooling, normalize: bo
     """A float32 vector for each text; a score is a vector of one."""
     import numpy as np
 
-    found = output.astype(np.float32, copy=False)
-    if shape == "score":
-        return list(found)
-    if shape == "tokens":
-        found = _pool(found, mask, pooling)
-    return list(_unit(found) if normalize else found)
+    found = _pool(output, mask, pooling) if shape == "tokens" else output
+    if normalize and shape != "score":
+        found = _unit(found)
+    return list(found.astype(np.float32, copy=False))
 
 
 def _pool(found: Any, mask: Any, pooling: Pooling) -> Any:
