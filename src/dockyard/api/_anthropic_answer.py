@@ -115,7 +115,11 @@ class MessageAsked:
             function = delta.get("function") or {}
             index = delta.get("index", position)
             if self._open != index:
-                block = {"type": "tool_use", "id": delta.get("id") or _openai.new_id("toolu_"), "input": {}}
+                block: dict[str, Json] = {
+                    "type": "tool_use",
+                    "id": delta.get("id") or _openai.new_id("toolu_"),
+                    "input": {},
+                }
                 found.append(self._start(index, {**block, "name": function.get("name") or ""}))
             if function.get("arguments"):
                 found.append(self._delta({"type": "input_json_delta", "partial_json": function["arguments"]}))
