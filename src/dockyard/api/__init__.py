@@ -6,6 +6,8 @@ runs it on Granian with everything that belongs to a real server.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from dockyard.state import State
 
 log = logging.getLogger(__name__)
+
+RESUME_SECONDS = 2.0
 
 
 def create_app(
@@ -98,7 +102,7 @@ def _add_gateway(site: Site, fleet: Any) -> None:
             keyring=site.keyring,
             telemetry=telemetry,
             guards=guards.chosen(site.settings),
-            digest=lambda name: site.store.resolve(name).digest if name != "echo" else name,
+            digest=fleet.identity,
         )
     )
 
@@ -160,9 +164,11 @@ def _lifespan(site: Site) -> Callable[[Litestar], Any]:
         try:
             if site.fleet is not None:
                 await site.fleet.start()
+            resuming = asyncio.get_running_loop().create_task(_resume(site))
             try:
                 yield
             finally:
+                resuming.cancel()
                 while site.ends:
                     await site.ends.pop()()
                 if site.fleet is not None:
@@ -175,6 +181,21 @@ def _lifespan(site: Site) -> Callable[[Litestar], Any]:
                 access.flush()
 
     return lifespan
+
+
+async def _resume(site: Site) -> None:
+    """Go on with batches that an earlier run left, once the start is over: most servers have none."""
+    if site.state is None or site.gateway is None:
+        return
+    from dockyard.state._peek import unfinished
+
+    await asyncio.sleep(RESUME_SECONDS)
+    try:
+        if await asyncio.to_thread(unfinished, site.state.url):
+            batches = await asyncio.to_thread(importlib.import_module, "dockyard.api.openai_batches")
+            await batches.start(site)
+    except Exception:  # the server serves without them, and takes them up when one is made
+        log.exception("batches of an earlier run could not be resumed")
 
 
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

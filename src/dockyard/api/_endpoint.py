@@ -166,15 +166,15 @@ class Exchange:
 
     async def whole(self, gateway: Gateway) -> None:
         calls = self._asked.calls
-        async with await _run(gateway, calls) as reply:
+        async with await run_calls(gateway, calls) as reply:
             batches = [batch async for batch in reply.chunks]
         self._truncated = max([chunk.truncated for batch in batches for chunk in batch], default=0)
-        body = self._asked.whole(batches, _usage(calls), self._extra())
+        body = self._asked.whole(batches, usage_of(calls), self._extra())
         await send_bytes(self._send, 200, body, self._headers())
 
     async def stream(self, gateway: Gateway) -> None:
         asked, calls = self._asked, self._asked.calls
-        async with await _run(gateway, calls) as reply:
+        async with await run_calls(gateway, calls) as reply:
             async for batch in reply.chunks:
                 data = asked.events(batch)
                 if not self._begun:
@@ -184,7 +184,7 @@ class Exchange:
                         self._truncated = chunk.truncated
                 if data:
                     await self._write(data)
-        last = asked.end(_usage(calls), self._extra())
+        last = asked.end(usage_of(calls), self._extra())
         if not self._begun:
             last = await self._start() + last
         await self._write(last, more=False)
@@ -245,11 +245,13 @@ def explanation(call: Call) -> dict[str, Any]:
     }
 
 
-async def _run(gateway: Gateway, calls: list[Call]) -> Reply | FanOut:
+async def run_calls(gateway: Gateway, calls: list[Call]) -> Reply | FanOut:
+    """The answer to the calls of one request."""
     return await (gateway.run(calls[0]) if len(calls) == 1 else fan_out(gateway, calls))
 
 
-def _usage(calls: list[Call]) -> Usage:
+def usage_of(calls: list[Call]) -> Usage:
+    """What the calls of one request took, all together."""
     if len(calls) == 1:
         return calls[0].usage
     return Usage(

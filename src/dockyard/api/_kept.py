@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockyard.api._site import Site
 from dockyard.state import IN_MEMORY, State
@@ -23,6 +23,9 @@ from dockyard.state.conversations import Conversations
 from dockyard.state.files import Files
 from dockyard.state.responses import Responses
 
+if TYPE_CHECKING:
+    from dockyard.gateway.batch import Runner
+
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 3600.0
@@ -30,7 +33,9 @@ _MAKING = threading.Lock()
 
 
 class Kept:
-    """The tables of one site. Use ``opened`` to get at them. ``running`` holds background responses by id."""
+    """The tables of one site. Use ``opened`` to get at them. ``running`` holds background responses by id;
+    ``runner`` is there once batches run.
+    """
 
     responses: Responses
     conversations: Conversations
@@ -43,6 +48,7 @@ class Kept:
         self._open = False
         self._jobs: set[asyncio.Task[None]] = set()
         self.running: dict[str, Any] = {}
+        self.runner: Runner | None = None
 
     async def opened(self) -> Kept:
         """This, with its tables at hand. Raises SettingsError if the database can't be used."""

@@ -32,7 +32,8 @@ from dockyard.types import Call, Chunk, Json, Kind, Request, Usage
 class Turn(msgspec.Struct, kw_only=True):
     """One request: the call, the ``items`` of its own input, those that came ``before``, and who writes its answer.
 
-    ``chain`` holds the ids of the responses it builds on; ``conversation`` the one it goes on with.
+    ``chain`` holds the ids of the responses it builds on; ``conversation`` the one it goes on with;
+    ``ended`` is the response once it was told whole.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Turn(msgspec.Struct, kw_only=True):
     store: bool = True
     background: bool = False
     truncate: bool = False
+    ended: dict[str, Any] = {}
 
     def begin(self) -> bytes:
         """What goes before a streamed answer's chunks."""
@@ -64,6 +66,7 @@ class Turn(msgspec.Struct, kw_only=True):
         for batch in batches:
             self.writer.add(batch)
         _, response = self.writer.end(usage)
+        self.ended = response
         return msgspec.json.encode(response if extra is None else {**response, "dockyard": extra})
 
 

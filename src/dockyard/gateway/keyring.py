@@ -80,6 +80,17 @@ class Keyring:
                 return key.requests_per_minute
         return self._default_limit
 
+    async def named(self, name: str) -> Principal:
+        """Who works under this name, for what goes on after its request. Raises Unauthorized if the key is gone."""
+        if time.monotonic() - self._read > REFRESH_SECONDS:
+            await self.refresh()
+        for key in (*self._fixed.values(), *self._stored.values()):
+            if key.principal.name == name and (key.expires is None or key.expires >= time.time()):
+                return key.principal
+        if name == OWNER.name:
+            return OWNER
+        raise Unauthorized(f"key {name!r} is not known any more", hint="`dockyard key ls` lists the keys")
+
     async def refresh(self) -> None:
         """Read the stored keys again."""
         self._read = time.monotonic()

@@ -1,4 +1,7 @@
-"""Is there room for this call? A bound on calls under way, and a token bucket for each principal."""
+"""Is there room for this call? A bound on calls under way, and a token bucket for each principal.
+
+Batch work has bounds of its own: it takes nobody's place here, and a server that stops does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,8 @@ def step(parts: Parts) -> Inbound:
     async def reserve(call: Call) -> Answer | None:
         if load.draining:
             raise Overloaded("the server is stopping", retry_after=5)
+        if call.lane == "batch":
+            return None
         if load.active >= most:
             raise Overloaded(
                 f"{load.active} requests are under way, which is this server's limit",
