@@ -131,6 +131,8 @@ async def test_json_answers(echo: Runner) -> None:
     free = {"type": "json_object"}
     assert json.loads(said(await collect(echo, ask("a", response_format=free)))) == {"answer": "a"}
     assert json.loads(said(await collect(echo, ask('say {"x": 1} now', response_format=free)))) == {"x": 1}
+    named = json.loads(said(await collect(echo, ask("keys `x` and 'y'", sampling=Sampling(), response_format=free))))
+    assert named == dict.fromkeys("xy", "keys `x` and 'y'")
     shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": ADD["parameters"]}}
     assert json.loads(said(await collect(echo, ask("7 8", sampling=Sampling(), response_format=shape)))) == {
         "a": 7,

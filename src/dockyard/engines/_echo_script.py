@@ -2,7 +2,8 @@
 
 - Tools: a required or named tool is called; otherwise those that the user's text mentions by name, or the one that has
   the most words of its name in the text. After a tool's result the answer is that result.
-- JSON: the least that the schema allows, filled from the text (``_echo_fill``).
+- JSON: the least that the schema allows, filled from the text (``_echo_fill``). Without a schema: the object that is in
+  the text, else one with the keys that the text quotes where it speaks of keys, else with the key "answer".
 - ``reasoning_effort`` (not "none") or the template's ``enable_thinking``: a short thought comes first.
 """
 
@@ -133,8 +134,9 @@ def _formatted(wanted: Json, said: str) -> str | None:
     """The answer in the format that was asked for; None: as it comes."""
     kind = wanted.get("type") if isinstance(wanted, dict) else None
     if kind == "json_object":
+        keys = re.findall(r"(?<!\w)[`'\"](\w+)[`'\"]", said) if "key" in said.lower() else []
         value = _object_in(said)
-        return _spaced({"answer": said} if value is None else value)
+        return _spaced(dict.fromkeys(keys or ["answer"], said) if value is None else value)
     if kind == "json_schema":
         schema = wanted["json_schema"].get("schema") or {}
         return _spaced(fill(schema, Source(said), at="response_format"))
