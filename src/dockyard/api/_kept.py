@@ -15,6 +15,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from litestar import Request
+
 from dockyard.api._site import Site
 from dockyard.state import IN_MEMORY, State
 from dockyard.state._place import place_of
@@ -22,6 +24,7 @@ from dockyard.state.batches import Batches
 from dockyard.state.conversations import Conversations
 from dockyard.state.files import Files
 from dockyard.state.responses import Responses
+from dockyard.types import Principal
 
 if TYPE_CHECKING:
     from dockyard.gateway.batch import Runner
@@ -110,3 +113,14 @@ def kept(site: Site) -> Kept:
             site.kept = Kept(site)
     found: Kept = site.kept
     return found
+
+
+async def caller(site: Site, request: Request[Any, Any, Any]) -> tuple[Kept, Principal]:
+    """What is kept, and for whom."""
+    return await kept(site).opened(), await site.principal(dict(request.scope["headers"]))
+
+
+def page_of(rows: list[dict[str, Any]], *, more: bool) -> dict[str, Any]:
+    """A page as OpenAI's clients read it."""
+    first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
+    return {"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": more}

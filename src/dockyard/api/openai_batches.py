@@ -14,13 +14,12 @@ from msgspec import Meta
 
 from dockyard.api._batch_doors import KINDS, doors
 from dockyard.api._further import Routes
-from dockyard.api._kept import Kept, kept
+from dockyard.api._kept import Kept, caller, kept, page_of
 from dockyard.api._responses_wire import Metadata
 from dockyard.api._site import Site
 from dockyard.errors import Conflict, InvalidRequest, NotFound
 from dockyard.gateway.batch import Runner
 from dockyard.state.batches import OPEN, About, Batch
-from dockyard.types import Principal
 
 Asking = Request[Any, Any, Any]
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
@@ -55,7 +54,7 @@ def routes(site: Site) -> Routes:
 
     @post("/v1/batches", summary="Run a file of requests", status_code=200, **tagged)
     async def create(request: Asking, data: JSONBody[BatchBody]) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         made = await _checked(tables, data, who.name)
         await tables.batches.add(made)
         await start(site)
@@ -63,22 +62,20 @@ def routes(site: Site) -> Routes:
 
     @get("/v1/batches", summary="Batches of this key, newest first", **tagged)
     async def batches(request: Asking, limit: Limit = 20, after: FromQuery[str | None] = None) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         page = await tables.batches.page(who.name, limit=limit, after=after)
-        rows = [told(batch) for batch in page.rows]
-        first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
-        return {"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": page.more}
+        return page_of([told(batch) for batch in page.rows], more=page.more)
 
     @get("/v1/batches/{batch_id:str}", summary="How far a batch is", **tagged)
     async def batch(request: Asking, batch_id: FromPath[str]) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         return told(await tables.batches.get(batch_id, who.name))
 
     @post(
         "/v1/batches/{batch_id:str}/cancel", summary="End a batch; what is finished is kept", status_code=200, **tagged
     )
     async def cancel(request: Asking, batch_id: FromPath[str]) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         found = await tables.batches.get(batch_id, who.name)
         now = {"cancelling_at": int(time.time())}
         if await tables.batches.change(found.id, ("validating", "in_progress"), "cancelling", times=now):
@@ -133,10 +130,6 @@ async def _checked(tables: Kept, asked: BatchBody, key: str) -> Batch:
         expires=now + WINDOW_SECONDS,
         about=about,
     )
-
-
-async def _caller(site: Site, request: Asking) -> tuple[Kept, Principal]:
-    return await kept(site).opened(), await site.principal(dict(request.scope["headers"]))
 
 
 def told(batch: Batch) -> dict[str, Any]:

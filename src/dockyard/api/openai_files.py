@@ -14,12 +14,11 @@ from litestar.response import Stream
 
 from dockyard.api._form import Form, read_form
 from dockyard.api._further import Routes
-from dockyard.api._kept import Kept, kept
+from dockyard.api._kept import caller, page_of
 from dockyard.api._site import Site
 from dockyard.artifact.partial import full
 from dockyard.errors import Conflict, InvalidRequest
 from dockyard.state.files import File
-from dockyard.types import Principal
 
 Asking = Request[Any, Any, Any]
 Limit = Annotated[int, QueryParameter(ge=1, le=10_000)]
@@ -49,7 +48,7 @@ def _upload(site: Site) -> Any:
         request_max_body_size=most + FORM_BYTES,
     )
     async def upload(request: Asking) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         id = f"file-{secrets.token_hex(12)}"
         part = tables.files.part(id)
         try:
@@ -110,22 +109,20 @@ def _reading(site: Site) -> list[Any]:
         order: FromQuery[Literal["asc", "desc"]] = "desc",
         after: FromQuery[str | None] = None,
     ) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         page = await tables.files.page(
             who.name, purpose=purpose, limit=limit, after=after, newest_first=order == "desc"
         )
-        rows = [told(file) for file in page.rows]
-        first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
-        return {"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": page.more}
+        return page_of([told(file) for file in page.rows], more=page.more)
 
     @get("/v1/files/{file_id:str}", summary="What is known of a file", **tagged)
     async def file(request: Asking, file_id: FromPath[str]) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         return told(await tables.files.get(file_id, who.name))
 
     @get("/v1/files/{file_id:str}/content", summary="The content of a file", **tagged)
     async def content(request: Asking, file_id: FromPath[str]) -> Response[Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         found = await tables.files.get(file_id, who.name)
         source = await asyncio.to_thread(tables.files.path(found.id).open, "rb")
         kind = "application/jsonl" if found.name.endswith(".jsonl") else "application/octet-stream"
@@ -149,7 +146,7 @@ def _delete(site: Site) -> Any:
         status_code=200,
     )
     async def remove(request: Asking, file_id: FromPath[str]) -> dict[str, Any]:
-        tables, who = await _caller(site, request)
+        tables, who = await caller(site, request)
         await tables.files.get(file_id, who.name)
         if (batch := await tables.batches.reads(file_id)) is not None:
             raise Conflict(f"{batch!r} still reads this file", param="file_id", hint="cancel the batch first")
@@ -165,10 +162,6 @@ async def _pieces(source: BinaryIO) -> AsyncIterator[bytes]:
             yield piece
     finally:
         source.close()
-
-
-async def _caller(site: Site, request: Asking) -> tuple[Kept, Principal]:
-    return await kept(site).opened(), await site.principal(dict(request.scope["headers"]))
 
 
 def told(file: File) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from litestar.response import Stream
 from dockyard.api._decode import BodyReader
 from dockyard.api._endpoint import UNBUFFERED
 from dockyard.api._further import Described, Routes
-from dockyard.api._kept import Kept, kept
+from dockyard.api._kept import caller, page_of
 from dockyard.api._openai import gathered
 from dockyard.api._responses_compact import asking, packed
 from dockyard.api._responses_events import usage_of
@@ -24,7 +24,7 @@ from dockyard.api._responses_wire import INCLUDES, Given, ResponseRequest
 from dockyard.api._site import Site
 from dockyard.api._wire import credential
 from dockyard.errors import Conflict, InvalidRequest
-from dockyard.types import Call, Chunk, Principal
+from dockyard.types import Call, Chunk
 
 Asking = Request[Any, Any, Any]
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
@@ -161,11 +161,6 @@ def _counting(site: Site) -> list[Any]:
     return [input_tokens, shorten]
 
 
-async def caller(site: Site, request: Asking) -> tuple[Kept, Principal]:
-    """What is kept, and for whom."""
-    return await kept(site).opened(), await site.principal(dict(request.scope["headers"]))
-
-
 def check_include(request: Asking) -> None:
     """All that there is to include is told anyway; names that do not exist are refused."""
     for name in ("include", "include[]"):
@@ -189,12 +184,6 @@ def _listed(items: list[dict[str, Any]], limit: int, after: str | None) -> dict[
             raise InvalidRequest(f"the listing has no {after!r:.80} to go on after", param="after")
         items = items[place + 1 :]
     return page_of(items[:limit], more=len(items) > limit)
-
-
-def page_of(rows: list[dict[str, Any]], *, more: bool) -> dict[str, Any]:
-    """A page as OpenAI's clients read it."""
-    first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
-    return {"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": more}
 
 
 async def _after(events: list[bytes], number: int) -> AsyncIterator[bytes]:
