@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, starter_gguf: Path) -> Iter
     home = tmp_path_factory.mktemp("clients")
     store = Store.open(Settings(home=str(home)))
     package(store, Sources(weights=(starter_gguf,)), reference=store.named("smol"))
-    with serving(home, api_keys=[KEY], log_level="warning") as found:
+    with serving(home, api_keys=[KEY], log_level="warning", deny_patterns=["forbidden"]) as found:
         yield found
 
 
