@@ -53,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     deny_patterns: Annotated[
         tuple[str, ...], Meta(description="Regular expressions that block a prompt or an answer.")
     ] = ()
+    aliases: Annotated[
+        tuple[str, ...], Meta(description="Further names: `NAME=MODEL` or `NAME=MODEL+ADAPTER[*WEIGHT]`.")
+    ] = ()
     engine: Annotated[str, Meta(description="Engine to prefer; empty lets the chooser decide.")] = ""
     llama_server: Annotated[str, Meta(description="Native llama-server to drive; empty looks on the path.")] = ""
     native_llama: Annotated[bool, Meta(description="Use a native llama-server where one is found.")] = True
@@ -72,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_parallel: Annotated[
         int, Meta(ge=1, le=1024, description="Lines of batches under way at once; fewer where models have fewer slots.")
     ] = 32
+    record_content: Annotated[
+        bool, Meta(description="Keep what was asked and answered last, for `GET /engines/requests`; in memory only.")
+    ] = False
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
     echo_tokens_per_second: Annotated[float, Meta(ge=0, description="Speed of the echo engine; 0: no limit.")] = 0.0
 

@@ -182,11 +182,12 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an artifact is to be served with where a request says nothing: a system prompt for conversations without
-    one, turns that come before all conversations, and sampling."""
+    one, turns that come before all conversations, sampling, and fields of ``Request.extra``."""
 
     system: str | None = None
     messages: tuple[Message, ...] = ()
     sampling: Sampling = Sampling()
+    extra: dict[str, Json] = {}
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -285,7 +286,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     ``context`` is the window of one request, in tokens; ``parallel`` how many requests decode together. ``replicas``
     names the engine of each copy where there are several, e.g. ("llamacpp", "openvino"). ``cpus`` and ``memory``
-    (bytes) bound what its workers may use.
+    (bytes) bound what its workers may use. ``defaults`` hold for requests that say nothing else, before those of the
+    artifact.
     """
 
     engine: str | None = None
@@ -298,6 +300,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     cpus: float | None = None
     memory: int | None = None
     flags: dict[str, Json] = {}
+    defaults: Defaults | None = None
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -336,6 +339,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     restarts: int = 0
     reason: str = ""
+    mode: Mode = "generate"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

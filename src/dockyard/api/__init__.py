@@ -105,6 +105,10 @@ def _add_gateway(site: Site, fleet: Any) -> None:
             digest=fleet.identity,
         )
     )
+    if site.settings.record_content:
+        from dockyard.api._runner_records import records
+
+        records(site)
 
 
 def _build(site: Site, extra: Sequence[Any]) -> Door:
@@ -134,6 +138,7 @@ def _build(site: Site, extra: Sequence[Any]) -> Door:
     )
     app.site, app.hot, app.origins, app.hosts = site, hot, Origins(site.settings), set()  # type: ignore[assignment]
     app.further = lambda: _others(site)
+    site.app = app
     return app
 
 

@@ -32,7 +32,8 @@ class Site(msgspec.Struct, kw_only=True):
 
     ``trusted`` says that whoever can call has every right, which is so for an app that no socket serves.
     ``loading`` holds the models still to be preloaded. ``kept`` is what ``_kept.kept`` made; ``ends`` are awaited, last
-    first, when the application ends and its fleet is still there.
+    first, when the application ends and its fleet is still there. ``records`` are of the last requests; ``app`` is the
+    application itself, for routes that are other names of its routes.
     """
 
     settings: Settings
@@ -50,6 +51,8 @@ class Site(msgspec.Struct, kw_only=True):
     started: float = msgspec.field(default_factory=time.time)
     stop: Callable[[], None] | None = None
     kept: Any = None
+    records: Any = None
+    app: Any = None
     ends: list[Callable[[], Awaitable[None]]] = []
 
     @property

@@ -34,6 +34,7 @@ def merged(under: Defaults | None, over: Defaults | None) -> Defaults | None:
         system=under.system if over.system is None else over.system,
         messages=over.messages or under.messages,
         sampling=_filled(over.sampling, under.sampling),
+        extra={**under.extra, **over.extra},
     )
 
 
@@ -46,7 +47,8 @@ def applied(request: Request, defaults: Defaults | None) -> Request:
         messages = (*defaults.messages, *messages)
         if defaults.system and not any(each.role in ("system", "developer") for each in messages):
             messages = (Message(role="system", content=defaults.system), *messages)
-    return msgspec.structs.replace(request, messages=messages, sampling=_filled(request.sampling, defaults.sampling))
+    sampling, extra = _filled(request.sampling, defaults.sampling), {**defaults.extra, **request.extra}
+    return msgspec.structs.replace(request, messages=messages, sampling=sampling, extra=extra)
 
 
 def _filled(over: Sampling, under: Sampling) -> Sampling:

@@ -80,6 +80,8 @@ class Gateway:
         """Walk the call in; the reply's chunks walk out as they are iterated. Raises what a step raised."""
         error: BaseException | None = None
         begun = perf_counter()
+        for observe in self.parts.observers:
+            observe(call)
         try:
             for name, step in self._inbound:
                 try:

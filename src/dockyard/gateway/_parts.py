@@ -56,7 +56,10 @@ class Load(msgspec.Struct):
 
 
 class Parts(msgspec.Struct, kw_only=True):
-    """Handed to each step when the gateway is built. ``digest`` names a model's content for the cache."""
+    """Handed to each step when the gateway is built. ``digest`` names a model's content for the cache.
+
+    ``observers`` are shown each call before its first step, and may add taps.
+    """
 
     settings: Settings
     fleet: Fleet
@@ -65,6 +68,7 @@ class Parts(msgspec.Struct, kw_only=True):
     guards: tuple[Guard, ...] = ()
     digest: Callable[[str], str] = str
     load: Load = msgspec.field(default_factory=Load)
+    observers: list[Callable[[Call], None]] = []
 
 
 async def aclose(chunks: Chunks) -> None:
