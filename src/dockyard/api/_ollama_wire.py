@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -155,7 +156,9 @@ def seconds(value: float | str | None) -> float | None:
         return value
     text = value.strip()
     try:
-        return float(text)
+        number = float(text)
+        if math.isfinite(number):
+            return number
     except ValueError:
         pass
     found = _DURATION.fullmatch(text)
