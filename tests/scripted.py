@@ -57,6 +57,9 @@ class ScriptedFleet:
         self.held += 1
         return ScriptedLease(self)
 
+    def identity(self, name: str) -> str:
+        return name
+
     def models(self) -> list[LoadedModel]:
         memory = Memory(weights=1000, kv_cache=10, workspace=1)
         return [
@@ -66,8 +69,9 @@ class ScriptedFleet:
             )
         ]  # fmt: skip
 
-    async def preload(self, name: str, options: LoadOptions | None = None, *, pin: bool = False) -> None:
+    async def preload(self, name: str, options: LoadOptions | None = None, *, pin: bool = False) -> LoadedModel:
         (await self.lease(name)).release()
+        return self.models()[0]
 
     async def unload(self, name: str | None = None) -> int:
         self.unloaded.append(name)

@@ -97,10 +97,7 @@ def _models(site: Site) -> list[HTTPRouteHandler]:
 
     @post("/load", summary="Load a model and wait until it is ready", status_code=200)
     async def load(data: JSONBody[LoadBody]) -> LoadedModel:
-        await site.fleet.preload(data.model, data.options)
-        lease = await site.fleet.lease(data.model)
-        lease.release()
-        loaded: LoadedModel = lease.model
+        loaded: LoadedModel = await site.fleet.preload(data.model, data.options)
         return loaded
 
     @post("/unload", summary="Unload a model, or all", status_code=200)

@@ -60,7 +60,7 @@ class Fleet:
         patience = min(PATIENCE, settings.queue_seconds / 4)
         self.schedule = Schedule(self.machine.budget, patience=patience, quiet=settings.batch_quiet_seconds)
         self._parts = parts or Parts()
-        self._names = Names(store, self._parts)
+        self._names = Names(store, self._parts, settings)
         policy = restarts or RestartPolicy()
         self._crew = Crew(settings, self.machine, self.schedule, self._parts, policy, self._names.forget)
         self._options: dict[tuple[str, Mode], LoadOptions] = {}
@@ -130,6 +130,10 @@ class Fleet:
         machine = self.machine.with_room(self.schedule.loads.room())
         refused = await asyncio.to_thread(self._parts.survey, named.files, self.settings, machine, kind)
         return explained(name, kind, named, prepared, refused, self._crew)
+
+    def identity(self, name: str) -> str:
+        """What answers by this name depend on, in a word: digests of model and adapter. May read the store."""
+        return self._names.identity(name)
 
     def models(self) -> list[LoadedModel]:
         """The replicas that are loaded, being loaded, waited for or failed."""
@@ -242,6 +246,8 @@ class Fleet:
         for replica in group.replicas.values():
             if replica.resident is not None and not replica.resident.loading and not replica.live:
                 await replica.unloaded.wait()  # its process is dead or about to be, and that is being seen to
+            elif adapter is not None and not replica.knows(adapter):
+                schedule.loads.retire(replica.key)
         if crew.closing:
             raise refusals.closing()
         now = time.monotonic()

@@ -30,7 +30,8 @@ MODES: tuple[Mode, ...] = ("generate", "embed", "rerank")
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One replica that could be loaded; ``why`` explains engine and plan, ``capacity`` is how many requests it takes.
 
-    ``capacity`` None: as many as decode together once it is loaded.
+    ``capacity`` None: as many as decode together once it is loaded. ``adapters``: digests of the adapters that the
+    engine has to know when it loads; none for an engine that takes them with a request.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     serves: frozenset[Kind]
     why: str
     capacity: int | None
+    adapters: frozenset[str] = frozenset()
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +145,12 @@ def _planned(choice: Choice, files: ModelFiles, options: LoadOptions, settings: 
         )
     # An inline engine does no work of its own: it is bounded only where somebody asked for that.
     capacity = None if choice.engine.isolated else options.parallel or settings.parallel or EVER
-    return Plan(key="", load=plan, serves=choice.engine.serves, why=why, capacity=capacity)
+    known = frozenset[str]()
+    if files.offers:
+        bare = msgspec.structs.replace(files, offers=())
+        if choice.engine.plan(bare, options, settings, hardware) != plan:
+            known = frozenset(adapter.digest for adapter in files.offers)
+    return Plan(key="", load=plan, serves=choice.engine.serves, why=why, capacity=capacity, adapters=known)
 
 
 def _suffix(

@@ -16,7 +16,7 @@ from dockyard.fleet.prepare import Plan, Prepared
 from dockyard.fleet.restarts import RestartPolicy, Restarts
 from dockyard.fleet.runner import Runner, Started
 from dockyard.fleet.schedule import Schedule
-from dockyard.types import Kind, LoadedModel
+from dockyard.types import Adapter, Kind, LoadedModel
 
 if TYPE_CHECKING:
     from dockyard.engines import LoadPlan
@@ -45,13 +45,13 @@ class Group:
             replica = self.replicas.get(plan.key)
             if replica is None:
                 self.replicas[plan.key] = self._make(self, plan)
-            elif replica.resident is None:
+            else:
                 replica.take(plan)
-        self.shape([plan.key for plan in prepared.plans])
+        self.reshape()
 
-    def shape(self, keys: list[str]) -> None:
-        """What the schedule is to load, in this order."""
-        self._schedule.pool(self.key, [self.replicas[key].wanted for key in keys])
+    def reshape(self) -> None:
+        """Tell the schedule what is to be loaded, in this order."""
+        self._schedule.pool(self.key, [replica.wanted for replica in self.replicas.values()])
 
     @property
     def loaded(self) -> bool:
@@ -92,10 +92,20 @@ class Replica:
         self.take(plan)
 
     def take(self, plan: Plan) -> None:
-        """The plan for the next load."""
-        self.plan: LoadPlan = plan.load
-        self.why = plan.why
-        self._capacity = plan.capacity
+        """The plan for the next load; what is loaded stays as it is."""
+        self._next = plan
+        if self.resident is None:
+            self._adopt()
+
+    def _adopt(self) -> None:
+        self.plan: LoadPlan = self._next.load
+        self.why = self._next.why
+        self._adapters = self._next.adapters
+        self._capacity = self._next.capacity
+
+    def knows(self, adapter: Adapter) -> bool:
+        """Whether requests may choose this adapter without loading the model anew."""
+        return self.resident is None or adapter.digest in self._adapters or adapter.digest not in self._next.adapters
 
     @property
     def reference(self) -> str:
@@ -131,6 +141,9 @@ class Replica:
         self.runner = None
         self._started = None
         self._loaded_at = None
+        if self._next.load is not self.plan:
+            self._adopt()
+            self.group.reshape()
         self.unloaded.set()
 
     @property
