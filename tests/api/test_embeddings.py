@@ -176,4 +176,7 @@ def test_what_can_not_be_judged(tmp_path: Path, asked: dict[str, Any], param: st
 def test_judging_takes_a_key_and_post(tmp_path: Path) -> None:
     with client(tmp_path, trusted=False, api_keys=("a-long-enough-secret",)) as http:
         assert http.post(JUDGE, json={"input": "x"}).status_code == 401
-        assert http.get(JUDGE).status_code == 405
+        refused = http.get(JUDGE)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+        elsewhere = http.delete("/v1/models")
+        assert (elsewhere.status_code, elsewhere.headers["allow"]) == (405, "GET, OPTIONS")

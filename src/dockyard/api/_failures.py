@@ -17,7 +17,9 @@ def from_http(error: HTTPException, path: str) -> DockyardError:
     if error.status_code == 404:
         return NotFound(f"there is nothing at {path[:200]}", hint="/docs lists what there is")
     if error.status_code == 405:
-        return MethodNotAllowed(f"{path[:200]} does not take this method", hint="/docs lists what it takes")
+        refused = MethodNotAllowed(f"{path[:200]} does not take this method", hint="/docs lists what it takes")
+        refused.allow = (error.headers or {}).get("allow", refused.allow)
+        return refused
     if error.status_code == 413:
         return PayloadTooLarge("the body is too large", hint="`max_body` sets the limit")
     if isinstance(error.__cause__, ValidationError):

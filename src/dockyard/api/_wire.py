@@ -31,8 +31,11 @@ class RequestTimeout(DockyardError):
 
 
 class MethodNotAllowed(DockyardError):
+    """``allow`` lists the methods that the path takes."""
+
     status = 405
     code = "method_not_allowed"
+    allow = "POST"
 
 
 class Watchdog:
@@ -202,6 +205,8 @@ def error_headers(error: DockyardError) -> Pairs:
     headers: Pairs = []
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, int(error.retry_after + 0.999))))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode()))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.status in (408, 413):

@@ -36,12 +36,18 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
             return Response({"status": "ready", "model": name})
         return Response({"status": "ready"})
 
-    @get("/metrics", tags=["Operation"], summary="Prometheus metrics", guards=[site.require(None)])
+    @get(
+        "/metrics",
+        tags=["Operation"],
+        summary="Prometheus metrics",
+        guards=[site.require(None)],
+        media_type="text/plain",
+    )
     async def metrics() -> Response[bytes]:
         if site.gateway is None:
             return Response(b"", media_type="text/plain")
         body, kind = site.gateway.parts.telemetry.render()
-        return Response(body, media_type=kind)
+        return Response(body, media_type=kind.partition("; charset=")[0])  # the framework adds it
 
     return [health, ready, metrics]
 

@@ -80,6 +80,7 @@ def complete(described: dict[str, Any], app: object = None) -> dict[str, Any]:
         paths.update(further.get("paths", {}))
         schemas.update(further.get("components", {}).get("schemas", {}))
         hot.update(others[1].described)
+    paths = {path: _with_errors(methods) for path, methods in paths.items()}
     bodies, components = msgspec.json.schema_components(
         tuple(one.body for one in hot.values()), ref_template="#/components/schemas/{name}"
     )
@@ -90,6 +91,17 @@ def complete(described: dict[str, Any], app: object = None) -> dict[str, Any]:
         "paths": dict(sorted(paths.items())),
         "components": {**known, "schemas": {**schemas, **components}},
     }
+
+
+def _with_errors(methods: dict[str, Any]) -> dict[str, Any]:
+    """A path's operations with errors as they are told here; the framework describes its own."""
+    found = {}
+    for method, operation in methods.items():
+        if isinstance(operation, dict) and "responses" in operation:
+            answers = {status: one for status, one in operation["responses"].items() if status != "400"}
+            operation = {**operation, "responses": {"default": {"description": "An error"}, **answers}}
+        found[method] = operation
+    return found
 
 
 def _described(path: str, one: Described, body: dict[str, Any]) -> dict[str, Any]:
