@@ -18,7 +18,7 @@ from dockyard.api._runner_stream import Body, Sink, after_first, lines
 from dockyard.api._site import Site
 from dockyard.artifact.manifest import read_artifact
 from dockyard.artifact.reference import is_source
-from dockyard.artifact.store import Entry
+from dockyard.artifact.store import Entry, Store
 from dockyard.errors import Conflict, DockyardError, InvalidRequest, ModelNotFound, NotFound, UnsupportedParameter
 from dockyard.types import OnProgress
 
@@ -51,7 +51,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
 
     @get("/models", guards=guards, summary="Models in the store", **about)  # type: ignore[arg-type]
     async def models() -> list[dict[str, Any]]:
-        return await asyncio.to_thread(_listed, site)
+        return await asyncio.to_thread(listed, site.store)
 
     @post("/models/create", guards=guards, status_code=200, summary="Pull a model; progress, a line each", **about)  # type: ignore[arg-type]
     async def create(request: Request[Any, Any, Any]) -> Stream:
@@ -101,7 +101,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
 
     @delete("/models/purge", guards=guards, status_code=200, summary="Remove every model", **about)  # type: ignore[arg-type]
     async def purge() -> None:
-        for digest in {model["id"] for model in await asyncio.to_thread(_listed, site)}:
+        for digest in {model["id"] for model in await asyncio.to_thread(listed, site.store)}:
             await _remove(site, digest, force=True)
 
     @delete("/models/{name:path}", guards=guards, status_code=200, summary="Remove a name, or a model", **about)  # type: ignore[arg-type]
@@ -122,14 +122,15 @@ def _split(path: str, *verbs: str) -> tuple[str, str]:
     return (name, last) if name and last in verbs else (path, "")
 
 
-def _listed(site: Site) -> list[dict[str, Any]]:
+def listed(store: Store) -> list[dict[str, Any]]:
+    """The models of a store, as ``GET /models`` has them; blocks."""
     by_digest: dict[str, list[Entry]] = {}
-    for entry in site.store.entries():
+    for entry in store.entries():
         by_digest.setdefault(entry.descriptor.digest, []).append(entry)
     found = []
     for digest, same in by_digest.items():
         tags = [str(entry.reference) for entry in same if entry.reference is not None]
-        if (model := wire.model(site.store, digest, tags, max(entry.created for entry in same))) is not None:
+        if (model := wire.model(store, digest, tags, max(entry.created for entry in same))) is not None:
             found.append(model)
     return found
 
@@ -272,11 +273,11 @@ async def _pull(site: Site, request: Request[Any, Any, Any], asked: CreateBody) 
     name = asked.model
     if is_source(name) == "path":
         raise InvalidRequest(f"{name!r} is a path on the server", param="from", hint="`dockyard package` takes files")
-    if site.settings.offline:
-        raise InvalidRequest("this server is set to stay offline", hint="unset `offline`")
     site.store.named(name)
     before = await asyncio.to_thread(_digest_of, site, name)
     wired = _lines(request, "pull")
+    if site.settings.offline and before is None:
+        raise InvalidRequest("this server is set to stay offline", hint="unset `offline`")
 
     def done(entry: Entry) -> str:
         if entry.descriptor.digest == before:

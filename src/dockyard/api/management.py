@@ -64,6 +64,7 @@ def _server(site: Site) -> list[HTTPRouteHandler]:
         return {
             "version": __version__,
             "url": site.url,
+            "host": site.settings.host,
             "pid": site.pid,
             "home": str(site.settings.home_path),
             "started": site.started,
