@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockyard.engines import LoadPlan, create
-from dockyard.engines._llama_plan import FALLBACK_KV, Flags, kv_bytes
+from dockyard.engines._llama_flags import Flags
+from dockyard.engines._llama_plan import FALLBACK_KV, kv_bytes
 from dockyard.errors import InvalidRequest, SettingsError
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings

@@ -148,12 +148,6 @@ async def test_a_schema_is_kept_to(llama: Runner) -> None:
     assert isinstance(json.loads(said(chunks))["n"], int)
 
 
-async def test_tools_that_the_template_can_not_show_are_refused_not_ignored(llama: Runner) -> None:
-    tool = {"type": "function", "function": {"name": "pick", "parameters": {"type": "object"}}}
-    with pytest.raises(UnsupportedParameter, match="no place for tools"):
-        await collect(llama, ask("Pick.", tools=[tool], tool_choice="required"))
-
-
 async def test_what_it_does_not_know_is_refused_by_name(llama: Runner) -> None:
     with pytest.raises(UnsupportedParameter, match="id_slot") as caught:
         await collect(llama, ask("Hi", id_slot=3))

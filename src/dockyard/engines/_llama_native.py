@@ -7,7 +7,6 @@ import http.client
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,12 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from dockyard.engines import LoadPlan
-from dockyard.engines._llama_answer import error_of
-from dockyard.engines._llama_plan import BATCH, SPIN, Flags
-from dockyard.errors import DockyardError, EngineError, LoadFailed, SettingsError, WorkerCrashed
+from dockyard.engines._llama_flags import Flags
+from dockyard.engines._llama_http import Door
+from dockyard.engines._llama_plan import SPIN
+from dockyard.errors import LoadFailed, SettingsError
 from dockyard.settings import Settings
 from dockyard.types import ModelFiles
 
@@ -47,13 +45,16 @@ def find(settings: Settings) -> str | None:
 class Native:
     """One llama-server with one loaded model. ``stream`` may be called from several threads at once."""
 
-    def __init__(self, files: ModelFiles, plan: LoadPlan, flags: Flags, template: str | None) -> None:
+    def __init__(
+        self, files: ModelFiles, plan: LoadPlan, flags: Flags, template: str | None, offers: list[str]
+    ) -> None:
         self._folder = tempfile.mkdtemp(prefix="dockyard-")
-        self._socket = str(Path(self._folder) / "llama.sock")
-        self._key = secrets.token_urlsafe(32)
+        socket = str(Path(self._folder) / "llama.sock")
+        key = secrets.token_urlsafe(32)
+        self._door = Door(socket, key, files.reference)
         self._reference = files.reference
-        command = _command(str(plan.details["native"]), files, plan, flags)
-        command += ["--host", self._socket]
+        command = _command(str(plan.details["native"]), files, plan, flags, offers)
+        command += ["--host", socket]
         if template is not None:
             path = Path(self._folder) / "template.jinja"
             path.write_text(template, encoding="utf-8")
@@ -66,7 +67,7 @@ class Native:
             env={
                 **SPIN,
                 **{name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "AIP_"))},
-                "LLAMA_API_KEY": self._key,
+                "LLAMA_API_KEY": key,
             },
         )
         self._last = ""
@@ -79,27 +80,19 @@ class Native:
             self.close()
             raise
         self._serving = True
-        self.version = f"{plan.details['native']} {self._build()}".rstrip()
+        self.version = f"{plan.details['native']} {self._door.props().get('build_info', '')}".rstrip()
 
     def stream(self, kind: str, body: bytes, receive: Callable[[str | bytes], bool]) -> None:
         """Run a request; ``receive`` gets each event's JSON. Hanging up, as True from it does, frees the slot."""
-        with contextlib.closing(self._connect()) as connection:
-            try:
-                connection.request("POST", _ROUTES[kind], body, self._headers())
-                with connection.getresponse() as reply:
-                    if reply.status != 200:
-                        raise _refusal(reply.status, reply.read())
-                    while line := reply.readline():
-                        if line.startswith(b"data: {"):
-                            if receive(line[6:]):
-                                return
-                        elif line.startswith(b"data: [DONE]"):
-                            return
-                        else:
-                            _raise_error_event(line)
-                    raise ConnectionError("it hung up in the middle of an answer")
-            except (OSError, http.client.HTTPException) as error:
-                raise WorkerCrashed(f"llama-server of {self._reference} went away: {error}") from error
+        self._door.stream(_ROUTES[kind], body, receive)
+
+    def ask(self, route: str, body: bytes) -> bytes:
+        """The whole reply of one of the server's other routes."""
+        return self._door.ask(route, body)
+
+    def able(self) -> frozenset[str]:
+        """Which media the model takes: "vision", "audio"."""
+        return self._door.able()
 
     def close(self) -> None:
         self._serving = False
@@ -108,32 +101,15 @@ class Native:
         self._log.join(1.0)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-
-    def _connect(self) -> http.client.HTTPConnection:
-        return _UnixConnection(self._socket)
-
     def _wait_ready(self) -> None:
         """Until it says it is healthy; how long that may take is the gateway's to decide."""
         while self._process.poll() is None:
-            with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(self._connect()) as to:
-                to.request("GET", "/health", headers=self._headers())
-                if to.getresponse().status == 200:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self._door.get("/health")[0] == 200:
                     return
             time.sleep(0.02)
         self._log.join(1.0)
         raise LoadFailed(f"llama-server can't load {self._reference}: exit {self._process.returncode}; {self._last}")
-
-    def _build(self) -> str:
-        """Its build, as it tells it; empty where it does not."""
-        try:
-            with contextlib.closing(self._connect()) as connection:
-                connection.request("GET", "/props", headers=self._headers())
-                found = msgspec.json.decode(connection.getresponse().read())
-        except (OSError, http.client.HTTPException, msgspec.DecodeError):
-            return ""
-        return str(found.get("build_info", "")) if isinstance(found, dict) else ""
 
     def _copy_log(self) -> None:
         """Into the worker's own log, which is kept short. If it ends by itself, so must the worker: it has no model."""
@@ -145,41 +121,66 @@ class Native:
             os._exit(1)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost")
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(self._path)
-
-
-def _refusal(status: int, body: bytes) -> DockyardError:
-    return error_of(body) or EngineError(f"llama-server answered {status}: {body[:200]!r}")
-
-
-def _raise_error_event(line: bytes) -> None:
-    """Errors in mid-stream come as ``error: {…}`` in some versions, as a ``data:`` event in others."""
-    if line.startswith(b"error: ") and (found := error_of(b'{"error":' + line[7:] + b"}")):
-        raise found
-
-
-def _command(program: str, files: ModelFiles, plan: LoadPlan, flags: Flags) -> list[str]:
+def _command(program: str, files: ModelFiles, plan: LoadPlan, flags: Flags, offers: list[str]) -> list[str]:
     command = [program, "-m", files.weights[0], "-c", str(plan.details["pool"]), "-np", str(plan.parallel)]
-    command += ["--kv-unified", "--kv-unified-per-slot", str(plan.context), "-b", str(BATCH), "-ub", str(BATCH)]
-    command += ["-t", str(plan.threads), "-tb", str(plan.threads), "--threads-http", str(plan.parallel + 2)]
+    command += ["--kv-unified", "--kv-unified-per-slot", str(plan.context)]
+    command += ["-b", str(plan.details["batch"]), "-ub", str(plan.details["ubatch"])]
+    command += ["-t", str(plan.threads), "-tb", str(flags.threads_batch or plan.threads)]
+    command += ["--threads-http", str(plan.parallel + 2)]
     command += ["-ctk", flags.cache_type_k, "-ctv", flags.cache_type_v, "-cram", str(flags.prompt_cache >> 20)]
     command += ["-ctxcp", "4" if flags.prompt_cache else "0", "-fit", "off", "-lv", "1", "--no-ui", "--no-slots"]
     command += ["--jinja", "--offline"]
-    if flags.rope_freq_base:
-        command += ["--rope-freq-base", str(flags.rope_freq_base)]
-    if flags.rope_freq_scale:
-        command += ["--rope-freq-scale", str(flags.rope_freq_scale)]
-    if flags.gpu_layers is not None:
-        command += ["-ngl", str(flags.gpu_layers)]
+    if plan.details["mode"] != "generate":
+        command += ["--embeddings"]
+    if plan.details["pooling"]:
+        command += ["--pooling", str(plan.details["pooling"])]
+    command += _settings(flags)
+    if "draft" in plan.details:
+        command += ["--spec-draft-model", str(plan.details["draft"])]
+        if flags.spec_type is None:
+            command += ["--spec-type", "draft-simple"]
     if files.projector is not None:
         command += ["--mmproj", files.projector]
-    for adapter in files.adapters:
-        command += ["--lora", adapter]
+    adapters = [(path, 1.0) for path in files.adapters] + [(path, 0.0) for path in offers]
+    if adapters:
+        command += ["--lora-scaled", ",".join(f"{path}:{scale}" for path, scale in adapters)]
     return command
+
+
+_VALUES = (
+    "flash_attn", "load_mode", "numa", "cache_reuse", "slot_prompt_similarity", "rope_scaling", "yarn_orig_ctx",
+    "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_slow", "yarn_beta_fast", "image_min_tokens", "image_max_tokens",
+    "spec_type", "spec_draft_n_max", "spec_draft_n_min", "spec_draft_p_min", "gpu_layers", "n_cpu_moe", "main_gpu",
+    "split_mode", "tensor_split",
+)  # fmt: skip
+"""Flags that llama-server has under the same name."""
+
+
+def _settings(flags: Flags) -> list[str]:
+    found: list[str] = []
+    for name in _VALUES:
+        value = getattr(flags, name)
+        if value is not None:
+            found += [f"--{name.replace('_', '-')}", str(value)]
+    for name in ("rope_freq_base", "rope_freq_scale"):
+        if getattr(flags, name):
+            found += [f"--{name.replace('_', '-')}", str(getattr(flags, name))]
+    if flags.swa_full:
+        found.append("--swa-full")
+    if not flags.warmup:
+        found.append("--no-warmup")
+    if flags.kv_offload is not None:
+        found.append("--kv-offload" if flags.kv_offload else "--no-kv-offload")
+    return found + _ngrams(flags)
+
+
+def _ngrams(flags: Flags) -> list[str]:
+    kind = (flags.spec_type or "").removeprefix("ngram-")
+    size, guess = ("n-match", "n-max") if kind == "mod" else ("size-n", "size-m")
+    found: list[str] = []
+    for value, name in (
+        (flags.spec_ngram_size_n, size), (flags.spec_ngram_size_m, guess), (flags.spec_ngram_min_hits, "min-hits"),
+    ):  # fmt: skip
+        if value is not None:
+            found += [f"--spec-ngram-{kind}-{name}", str(value)]
+    return found

@@ -6,12 +6,15 @@ of both, for that would mostly be memory that nobody uses. Where the pool runs f
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
-from dockyard.errors import InvalidRequest
+from dockyard.engines._llama_flags import BYTES_PER_VALUE, Flags
+from dockyard.errors import InvalidRequest, UnsupportedFormat
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
-from dockyard.types import Json, LoadOptions, Memory, ModelFacts, ModelFiles
+from dockyard.types import LoadOptions, Memory, ModelFacts, ModelFiles
 
 MAX_PARALLEL = 16
 TOKENS_PER_SLOT = 512
@@ -31,6 +34,17 @@ gateway is such work) 1000 gives four to seven times the tokens/s, and on an idl
 """
 
 DEFAULT_CONTEXT = 8192
+ENCODER_CONTEXT = 2048
+"""Longest text that a model reads to embed or rank it, where nobody says: the working memory grows with it."""
+
+CACHELESS = frozenset(
+    {
+        "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert", "eurobert",
+        "t5encoder",
+    }
+)  # fmt: skip
+"""Architectures that read a text at once, both ways, and keep no KV cache."""
+
 LEAST_CONTEXT = 2048
 BATCH = 512
 """Prompt tokens of one scheduler step: others wait, and a cancellation too, no longer than this takes."""
@@ -41,26 +55,6 @@ PROCESS = 48 << 20
 FALLBACK_KV = 128 << 10
 """Bytes of KV cache a token where the headers do not say: a 7B model with grouped-query attention."""
 
-BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
-                   "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32}  # fmt: skip
-
-
-class Flags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The llama.cpp settings that a user may reach: this is the allow-list of ``LoadOptions.flags``.
-
-    ``kv_tokens`` is the size of the pool, ``prompt_cache`` bytes of RAM for prompts of other conversations,
-    ``gpu_layers`` counts layers on an accelerator (native server only), ``native`` picks the driver.
-    """
-
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
-    kv_tokens: int | None = None
-    prompt_cache: int = 0
-    rope_freq_base: float = 0.0
-    rope_freq_scale: float = 0.0
-    gpu_layers: int | None = None
-    native: bool | None = None
-
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """What the arithmetic comes to; ``pool`` is in tokens."""
@@ -68,23 +62,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     context: int
     parallel: int
     pool: int
+    batch: int
+    ubatch: int
     memory: Memory
-
-
-def read_flags(flags: dict[str, Json]) -> Flags:
-    """Raises InvalidRequest naming the flag that is unknown or of the wrong type."""
-    try:
-        found = msgspec.convert(flags, Flags)
-    except msgspec.ValidationError as error:
-        names = ", ".join(Flags.__struct_fields__)
-        raise InvalidRequest(f"llamacpp flags: {error}", param="flags", hint=f"flags: {names}") from error
-    for name in ("cache_type_k", "cache_type_v"):
-        if getattr(found, name) not in BYTES_PER_VALUE:
-            known = ", ".join(BYTES_PER_VALUE)
-            raise InvalidRequest(
-                f"flag {name}: llama.cpp has no cache type {getattr(found, name)!r}", param=f"flags.{name}", hint=known
-            )
-    return found
 
 
 def shape(files: ModelFiles, options: LoadOptions, settings: Settings, hardware: Hardware, flags: Flags) -> Shape:
@@ -93,14 +73,15 @@ def shape(files: ModelFiles, options: LoadOptions, settings: Settings, hardware:
     token = kv_bytes(facts, flags)
     weights = facts.weight_bytes
     free = max(0, min(hardware.memory_available, settings.memory_budget or hardware.memory_total) - weights - PROCESS)
-    trained = facts.context or DEFAULT_CONTEXT
     asked = options.context or settings.context
     if asked and facts.context is not None and asked > facts.context:
         raise InvalidRequest(
             f"{files.reference} was trained on {facts.context} tokens; a context of {asked} is not possible",
             param="context",
         )
-    context = asked or min(files.context or DEFAULT_CONTEXT, trained)
+    if options.mode != "generate":
+        return _shape_of_encoder(files, asked or None, options.parallel or settings.parallel, token, flags)
+    context = asked or min(files.context or DEFAULT_CONTEXT, facts.context or DEFAULT_CONTEXT)
     affordable = int(free * POOL_SHARE / token)
     if not asked and context > affordable:
         whole = int(free * 2 * POOL_SHARE / token) // 256 * 256
@@ -113,14 +94,82 @@ def shape(files: ModelFiles, options: LoadOptions, settings: Settings, hardware:
             raise InvalidRequest(f"flag kv_tokens: {pool} is less than the context of {context}", param="flags")
     pool = -(-pool // 256) * 256
     parallel = parallel or max(1, min(MAX_PARALLEL, pool // TOKENS_PER_SLOT))
+    ubatch = flags.ubatch_size or min(BATCH, flags.batch_size or BATCH)
+    batch = max(flags.batch_size or BATCH, ubatch)
     memory = Memory(
-        weights=weights, kv_cache=int(pool * token), workspace=_workspace(facts, pool, parallel) + flags.prompt_cache
+        weights=weights,
+        kv_cache=int(pool * token),
+        workspace=_workspace(facts, pool, parallel, ubatch) + flags.prompt_cache,
     )
-    return Shape(context=context, parallel=parallel, pool=pool, memory=memory)
+    return Shape(context=context, parallel=parallel, pool=pool, batch=batch, ubatch=ubatch, memory=memory)
+
+
+def _shape_of_encoder(
+    files: ModelFiles, context: int | None, parallel: int | None, token: float, flags: Flags
+) -> Shape:
+    """A text is read in one step, so the batch is as long as the longest; nothing of it stays for the next."""
+    for name in ("kv_tokens", "batch_size", "ubatch_size", "prompt_cache"):
+        if getattr(flags, name):
+            raise InvalidRequest(f"flag {name}: only for a model that generates", param=f"flags.{name}")
+    facts = files.facts
+    context = context or min(files.context or ENCODER_CONTEXT, facts.context or ENCODER_CONTEXT, ENCODER_CONTEXT)
+    parallel = parallel or max(1, min(MAX_PARALLEL, POOL_TOKENS // context))
+    pool = -(-context * parallel // 256) * 256
+    memory = Memory(
+        weights=facts.weight_bytes, kv_cache=int(pool * token), workspace=_workspace(facts, pool, 0, context)
+    )
+    return Shape(context=context, parallel=parallel, pool=pool, batch=context, ubatch=context, memory=memory)
+
+
+def pooling(files: ModelFiles, options: LoadOptions, flags: Flags) -> str:
+    """How the states of a text's tokens become one vector: as flags say, else the headers, else their mean.
+
+    Empty: llama.cpp reads it in the headers. Raises UnsupportedFormat where the model was not made for the mode.
+    """
+    ranks = "rerank" in files.facts.capabilities
+    if options.mode == "rerank":
+        if not ranks:
+            raise UnsupportedFormat(
+                f"{files.reference} has no head that ranks: llama.cpp can't rerank with it",
+                hint="use a reranker, such as bge-reranker",
+            )
+        return "rank"
+    if flags.pooling is not None and options.mode == "generate":
+        raise InvalidRequest("flag pooling: only for a model that embeds", param="flags.pooling")
+    if options.mode == "generate":
+        return ""
+    if ranks and flags.pooling is None:
+        raise UnsupportedFormat(
+            f"{files.reference} is a reranker: it gives scores, not vectors", hint="ask for a rerank, or set pooling"
+        )
+    return flags.pooling or ("" if _stated(files) else "mean")
+
+
+def _stated(files: ModelFiles) -> bool:
+    from dockyard.artifact.formats.gguf import metadata
+
+    return metadata(Path(files.weights[0])).get(f"{files.facts.architecture}.pooling_type", "0") != "0"
+
+
+def draft(files: ModelFiles, name: str, settings: Settings, main: Shape) -> tuple[str, Memory]:
+    """The file of a stored model that is to guess ahead, and what it takes beside. Raises InvalidRequest."""
+    from dockyard.artifact.materialize import model_files
+    from dockyard.artifact.store import Store
+
+    small = model_files(Store(settings.store_path), name)
+    if small.format != "gguf" or small.facts.vocabulary != files.facts.vocabulary:
+        raise InvalidRequest(
+            f"flag draft: {name} does not share its vocabulary with {files.reference}", param="flags.draft"
+        )
+    return small.weights[0], Memory(
+        weights=small.facts.weight_bytes, kv_cache=int(main.pool * kv_bytes(small.facts, Flags()))
+    )
 
 
 def kv_bytes(facts: ModelFacts, flags: Flags) -> float:
-    """Bytes that one token takes in the KV cache: keys and values of each layer and KV head."""
+    """Bytes that one token takes in the KV cache: keys and values of each layer and KV head; none in an encoder."""
+    if facts.architecture in CACHELESS:
+        return 0.0
     heads = facts.kv_heads or facts.heads
     size = facts.head_size or (facts.embedding // facts.heads if facts.embedding and facts.heads else None)
     if not (facts.layers and heads and size):
@@ -129,9 +178,9 @@ def kv_bytes(facts: ModelFacts, flags: Flags) -> float:
     return values * (BYTES_PER_VALUE[flags.cache_type_k] + BYTES_PER_VALUE[flags.cache_type_v])
 
 
-def _workspace(facts: ModelFacts, pool: int, parallel: int) -> int:
+def _workspace(facts: ModelFacts, pool: int, parallel: int, ubatch: int) -> int:
     """The compute buffer, fitted to what llama.cpp reports: mask, activations of one batch, logits of each slot."""
-    mask = pool * BATCH * 2
+    mask = pool * ubatch * 2
     width = 2 * (facts.feed_forward or 4 * (facts.embedding or 4096)) + 4 * (facts.embedding or 4096)
-    logits = (facts.vocabulary or 128_000) * 4 * max(parallel, 1) * 2
-    return PROCESS + mask + BATCH * width * 4 + logits
+    logits = (facts.vocabulary or 128_000) * 4 * parallel * 2
+    return PROCESS + mask + ubatch * width * 4 + logits

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from dockyard.engines._llama_chat import settle_tools
 from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.types import Json, Request
 
 ACCEPTS = frozenset(
     {
-        "add_generation_prompt", "cache_prompt", "chat_template_kwargs", "continue_final_message",
+        "adaptive_decay", "adaptive_target", "add_generation_prompt", "cache_prompt", "chat_template_kwargs",
+        "continue_final_message",
         "dry_allowed_length", "dry_base", "dry_multiplier", "dry_penalty_last_n", "dry_sequence_breakers",
         "dynatemp_exponent", "dynatemp_range", "grammar", "json_schema", "mirostat", "mirostat_eta", "mirostat_tau",
         "parallel_tool_calls", "reasoning_effort", "reasoning_format", "repeat_last_n", "response_format", "samplers",
@@ -32,13 +34,21 @@ _RENAMED = (
 )
 
 
-def body(request: Request, parallel: int) -> bytes:
-    """The JSON body. Raises UnsupportedParameter and InvalidRequest naming the field."""
+def prompt_fields(request: Request) -> dict[str, Json]:
+    """What decides over the prompt: extra fields and messages, tools settled. Raises InvalidRequest with the field."""
     for name in request.extra:
         if name not in ACCEPTS:
             raise UnsupportedParameter(f"the llamacpp engine does not take {name!r}", param=name)
-    sampling = request.sampling
     fields: dict[str, Json] = dict(request.extra)
+    settle_tools(fields)
+    if request.messages is not None:
+        fields["messages"] = msgspec.to_builtins(request.messages)
+    return fields
+
+
+def body(request: Request, fields: dict[str, Json], parallel: int) -> bytes:
+    """The JSON body, out of ``prompt_fields`` and a prompt. Raises InvalidRequest naming the field."""
+    sampling = request.sampling
     for ours, theirs in _RENAMED:
         value = getattr(sampling, ours)
         if value is not None:
@@ -57,12 +67,6 @@ def body(request: Request, parallel: int) -> bytes:
         )
     if sampling.n != 1:
         fields["n"] = sampling.n
-    if request.messages is not None:
-        fields["messages"] = msgspec.to_builtins(request.messages)
-    elif not request.prompt:
-        raise InvalidRequest("the prompt is empty", param="prompt")
-    else:
-        fields["prompt"] = request.prompt
     # Progress is only asked for so that a request can be cancelled between two batches of its prompt.
     fields.update(stream=True, stream_options={"include_usage": True}, return_progress=True)
     return msgspec.json.encode(fields)
