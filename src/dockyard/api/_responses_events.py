@@ -245,17 +245,18 @@ class _Again(Writer):
 
     def _item(self, place: int, item: Item) -> bytes:
         where = {"item_id": item["id"], "output_index": place}
-        if item["type"] == "function_call":
-            empty: Item = {**item, "arguments": "", "status": "in_progress"}
+        called = item["type"] == "function_call"
+        field = "arguments" if called else "summary" if item.get("summary") else "content"
+        empty = {**item, field: "" if called else [], "status": "in_progress"}
+        events = self._event("response.output_item.added", output_index=place, item=empty)
+        if called:
             kind = "response.function_call_arguments"
-            parts = self._event(f"{kind}.delta", **where, delta=item["arguments"])
-            parts += self._event(f"{kind}.done", **where, name=item["name"], arguments=item["arguments"])
+            events += self._event(f"{kind}.delta", **where, delta=item["arguments"])
+            events += self._event(f"{kind}.done", **where, name=item["name"], arguments=item["arguments"])
         else:
-            field = "summary" if item.get("summary") else "content"
-            empty = {**item, field: [], "status": "in_progress"}
-            parts = b"".join(self._one(where, index, part) for index, part in enumerate(item.get(field) or ()))
-        added = self._event("response.output_item.added", output_index=place, item=empty)
-        return added + parts + self._event("response.output_item.done", output_index=place, item=item)
+            for index, part in enumerate(item.get(field) or ()):
+                events += self._one(where, index, part)
+        return events + self._event("response.output_item.done", output_index=place, item=item)
 
     def _one(self, where: dict[str, Any], index: int, part: Item) -> bytes:
         summary = part["type"] == "summary_text"

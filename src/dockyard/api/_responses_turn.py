@@ -50,8 +50,8 @@ class Turn(msgspec.Struct, kw_only=True):
     ended: dict[str, Any] = {}
 
     def begin(self) -> bytes:
-        """What goes before a streamed answer's chunks."""
-        return self.writer.begin()
+        """What goes before a streamed answer's chunks; a background response tells its own beginning."""
+        return b"" if self.background else self.writer.begin()
 
     def events(self, batch: list[Chunk]) -> bytes:
         """These chunks as events."""
@@ -85,7 +85,7 @@ async def turn(kept: Kept, asked: ResponseRequest, unknown: dict[str, Json], key
     items, before, chain = await _heard(kept, asked, writer, key)
     call = await _call(kept, asked, unknown, [*before, *items], key, limit, kind="chat", id=id)
     call.request = msgspec.structs.replace(call.request, sampling=sampling(asked))
-    call.stream = bool(asked.stream) and not asked.background
+    call.stream = bool(asked.stream)
     return Turn(
         key=key,
         calls=[call],

@@ -1,0 +1,36 @@
+"""A real server with two keys, and OpenAI's client for each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "api"))
+
+ANN = "ann-has-a-long-secret"
+BOB = "bob-has-a-long-secret"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from serving import serving
+
+    with serving(tmp_path_factory.mktemp("responses"), api_keys=[ANN, BOB], echo_tokens_per_second=300) as found:
+        yield found
+
+
+@pytest.fixture
+def ann(server: Any) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=ANN, max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture
+def bob(server: Any) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=BOB, max_retries=0) as found:
+        yield found
