@@ -41,6 +41,9 @@ def settings_of(driver: str) -> Settings:
 def prepare(files: ModelFiles, driver: str, log: Path, **options: Any) -> tuple[Runner, LoadPlan]:
     """A runner, not started, as the fleet would make it."""
     settings = settings_of(driver)
+    if driver == "openvino":
+        pytest.importorskip("openvino_genai", reason="the extra `openvino` is not installed")
+        settings, options = Settings(home=str(log.parent / "home")), {"engine": driver, **options}
     chosen = choose(files, LoadOptions(**options), settings, detect()).engine
     plan = chosen.plan(files, LoadOptions(**options), settings, detect())
     return create(chosen, files, plan, settings, log), plan
@@ -78,7 +81,7 @@ async def llama(
     await runner.stop()
 
 
-@pytest.fixture(scope="module", params=["echo", "echo-worker", "embedded", "native"])
+@pytest.fixture(scope="module", params=["echo", "echo-worker", "embedded", "native", "openvino"])
 async def any_engine(
     request: pytest.FixtureRequest, starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Runner]:

@@ -31,7 +31,8 @@ MAX_DIMENSIONS = 4
 
 
 class Header(msgspec.Struct, frozen=True):
-    """``values`` holds scalars, text up to 1 MB and short arrays; ``lengths`` the length of every array."""
+    """``values`` holds scalars, text up to 1 MB and short arrays; ``lengths`` the length of every array; ``offsets`` the
+    byte of the file at which each tensor begins."""
 
     path: Path
     version: int
@@ -40,6 +41,7 @@ class Header(msgspec.Struct, frozen=True):
     tensors: tuple[Tensor, ...]
     data_offset: int
     size: int
+    offsets: dict[str, int] = {}
 
 
 def read_header(path: Path) -> Header:
@@ -124,7 +126,8 @@ class _Reader:
                     hint="the file was cut short: fetch it again",
                 )
         tensors = tuple(tensor for tensor, _ in table)
-        return Header(self.path, version, values, lengths, tensors, data_offset, self.size)
+        offsets = {tensor.name: data_offset + offset for tensor, offset in table}
+        return Header(self.path, version, values, lengths, tensors, data_offset, self.size, offsets)
 
     def pair(self, index: int, values: dict[str, Json], lengths: dict[str, int]) -> None:
         start = self.at

@@ -10,7 +10,7 @@ from dockyard.artifact.formats import _beside
 from dockyard.artifact.formats._gguf_header import MAGIC, Header, read_header
 from dockyard.artifact.formats._gguf_types import FILE_TYPES, GUESSED
 from dockyard.artifact.formats._shape import attention_kind, integer, real, string
-from dockyard.artifact.formats._tensors import add_up
+from dockyard.artifact.formats._tensors import Tensor, add_up
 from dockyard.artifact.media import role_of_path
 from dockyard.errors import ArtifactError, UnsupportedFormat
 from dockyard.types import Format, Json, ModelFacts
@@ -84,6 +84,12 @@ def metadata(path: Path) -> dict[str, str]:
         if len(items) <= MAX_LISTED and None not in items:
             found[key] = ", ".join(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
     return found
+
+
+def matrices(path: Path) -> dict[str, tuple[Tensor, int]]:
+    """A file's matrices (vectors, which stay F32, are left out), each with the byte at which its data begins."""
+    header = read_header(path)
+    return {each.name: (each, header.offsets[each.name]) for each in header.tensors if len(each.shape) > 1}
 
 
 def complete(weights: Sequence[Path]) -> list[Path]:

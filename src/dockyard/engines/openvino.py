@@ -1,0 +1,183 @@
+"""OpenVINO GenAI: the engine for many requests at once on CPUs, from OpenVINO IR and from GGUF, which becomes IR once.
+
+One thread makes the scheduler step (``_openvino_pump``); paged KV cache, prefix cache and batching are GenAI's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dockyard.engines import Emit, LoadPlan
+from dockyard.engines._openvino_answer import Choice, Job
+from dockyard.engines._openvino_plan import Flags, read_flags, refusal, shape
+from dockyard.engines._process import resident, tell
+from dockyard.errors import EngineError, EngineUnavailable, InvalidRequest, LoadFailed
+from dockyard.hardware import Hardware
+from dockyard.settings import Settings
+from dockyard.types import Adapter, Chunk, Format, Kind, LoadOptions, ModelFiles, Request, Result, Usage
+
+INSTALL = "pip install 'dockyard[openvino]'"
+
+
+class OpenVinoGenAI:
+    """Continuous batching over a paged KV cache; see ``_openvino_plan`` for its size."""
+
+    name = "openvino"
+    serves: frozenset[Kind] = frozenset({"chat", "complete", "template", "tokenize", "detokenize"})
+    formats: frozenset[Format] = frozenset({"gguf", "openvino"})
+    isolated = True
+    extra = "openvino"
+
+    def __init__(self) -> None:
+        self._pump: Any = None
+        self._maker: Any = None
+        self._prompter: Any = None
+        self._vocabulary: Any = None
+        self._base: Any = None
+        self._context = 0
+        self._parallel = 1
+        self._reference = ""
+
+    def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
+        if find_spec("openvino_genai") is None:
+            return f"openvino-genai is not installed: {INSTALL}"
+        return refusal(files)
+
+    def plan(self, files: ModelFiles, options: LoadOptions, settings: Settings, hardware: Hardware) -> LoadPlan:
+        if options.mode != "generate":
+            raise InvalidRequest(f"the openvino engine does not load models to {options.mode}", param="mode")
+        flags = read_flags(options.flags)
+        if files.offers and not flags.prompt_lookup:
+            flags = msgspec.structs.replace(flags, adapters=True)
+        found = shape(files, options, settings, hardware, flags)
+        return LoadPlan(
+            engine=self.name,
+            context=found.context,
+            parallel=found.parallel,
+            threads=options.threads or settings.threads or hardware.cores,
+            predicted=found.memory,
+            details={
+                "pool": found.pool,
+                "step": found.step,
+                "cache": str(settings.home_path / "cache" / "openvino"),
+                "flags": msgspec.to_builtins(flags),
+            },
+        )
+
+    def ahead(self) -> None:
+        _library()
+
+    def load(self, files: ModelFiles, plan: LoadPlan) -> LoadPlan:
+        begun = time.monotonic()
+        library = _library()
+        from dockyard.engines._openvino_convert import cached
+        from dockyard.engines._openvino_pipelines import Maker
+        from dockyard.engines._openvino_prefix import Prefixes
+        from dockyard.engines._openvino_pump import Pump
+        from dockyard.engines._openvino_request import Prompter
+        from dockyard.engines._openvino_text import Vocabulary
+
+        flags = msgspec.convert(plan.details["flags"], Flags)
+        folder = Path(files.weights[0]).parent
+        if files.format == "gguf":
+            folder = cached(files, Path(plan.details["cache"]))
+        always = [Adapter(name=path, path=path, digest=path) for path in files.adapters]
+        self._maker = Maker(folder, plan, flags, always)
+        self._pump = Pump(self._maker, Prefixes(self._maker.prefix_blocks))
+        pipeline = self._maker.use("")
+        tokenizer = pipeline.get_tokenizer()
+        self._base = pipeline.get_config() if (folder / "generation_config.json").is_file() else None
+        self._vocabulary = Vocabulary(tokenizer)
+        self._prompter = Prompter(tokenizer, _template(files), plan.context)
+        self._context, self._parallel, self._reference = plan.context, plan.parallel, files.reference
+        tell(_loaded(files.reference, library.__version__, plan, time.monotonic() - begun))
+        return plan
+
+    def generate(self, request: Request, emit: Emit) -> None:
+        if self._pump is None:
+            raise EngineError("no model is loaded")
+        if request.kind not in self.serves:
+            raise InvalidRequest(f"the openvino engine does not serve {request.kind!r}")
+        if request.kind in ("template", "tokenize", "detokenize"):
+            emit(self._told(request))
+            return
+        ids = self._prompter.tokens(request)
+        self._prompter.check(ids, len(self._vocabulary.raw))
+        self._run(request, ids, emit)
+
+    def _run(self, request: Request, ids: list[int], emit: Emit) -> None:
+        from dockyard.engines._openvino_request import configs
+
+        sampling = request.sampling
+        if sampling.n > self._parallel:
+            raise InvalidRequest(
+                f"n={sampling.n} is more than the {self._parallel} requests this model decodes together", param="n"
+            )
+        made = configs(request, self._base, self._context - len(ids), self._vocabulary.ends)
+        job = Job(ids, emit, self._adapter(request.adapter))
+        job.choices = [Choice(job, index, config, self._vocabulary, sampling) for index, config in enumerate(made)]
+        self._pump.run(job)
+
+    def _adapter(self, adapter: Adapter | None) -> str:
+        if adapter is None:
+            return ""
+        key = f"{adapter.name} {adapter.digest} {adapter.scale}"
+        self._maker.know(key, adapter)
+        return key
+
+    def _told(self, request: Request) -> Chunk:
+        """The kinds that need no network."""
+        if request.kind == "template":
+            text = self._prompter.render(request)
+            return Chunk(text, finish="stop", usage=Usage())
+        if request.kind == "tokenize":
+            ids = self._prompter.tokens(request)
+            return Chunk(finish="stop", usage=Usage(prompt_tokens=len(ids)), result=Result(tokens=tuple(ids)))
+        ids = list(request.prompt) if isinstance(request.prompt, list) else []
+        if wrong := next((token for token in ids if not 0 <= token < len(self._vocabulary.raw)), None):
+            raise InvalidRequest(f"{wrong} is not a token of this model", param="prompt")
+        text = self._vocabulary.text(ids)
+        return Chunk(text, finish="stop", usage=Usage(prompt_tokens=len(ids)))
+
+    def close(self) -> None:
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.close()
+            self._maker.renew()
+            tell(f"{self._reference} unloaded")
+
+
+def _library() -> Any:
+    try:
+        import openvino_genai
+    except ImportError as error:
+        raise EngineUnavailable(f"openvino-genai can't be imported: {error}", hint=INSTALL) from error
+    return openvino_genai
+
+
+def _loaded(reference: str, version: str, plan: LoadPlan, seconds: float) -> str:
+    return (
+        f"{reference} loaded by OpenVINO GenAI {version} in {seconds:.1f} s: context {plan.context}, "
+        f"parallel {plan.parallel}, KV cache of {plan.details['pool']} blocks, threads {plan.threads}, "
+        f"memory {plan.predicted.total >> 20} MiB predicted, {resident(os.getpid()) >> 20} MiB measured"
+    )
+
+
+def _template(files: ModelFiles) -> str | None:
+    """The artifact's own chat template, given as text or as a file's path; None leaves it to the model's."""
+    template = files.chat_template
+    if template is None or "\n" in template or "{" in template or not Path(template).is_absolute():
+        return template
+    try:
+        return Path(template).read_text(encoding="utf-8")
+    except OSError as error:
+        raise LoadFailed(f"the chat template of {files.reference} can't be read: {error}") from error
+
+
+PLUGIN = OpenVinoGenAI
