@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Use a model": {
         "run": ("run", "run", "Ask a model, or talk with it"),
         "serve": ("serve", "serve", "Serve the store's models over HTTP"),
+        "explain": ("explain", "explain", "Say which engine serves a model, and why"),
         "ps": ("loaded", "ps", "List loaded models and their memory"),
         "unload": ("loaded", "unload", "Unload one model, or all"),
         "bench": ("bench", "bench", "Measure a model's speed, and find the best way to load it"),
