@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import pytest
+
+import anthropic
 
 HELLO: list[Any] = [{"role": "user", "content": "one two three"}]
 TOOLS: list[Any] = [
@@ -37,6 +38,8 @@ def test_a_message_whole_and_streamed(client: anthropic.Anthropic) -> None:
         assert "".join(stream.text_stream) == "one two"
         last = stream.get_final_message()
     assert (last.stop_reason, last.usage.output_tokens) == ("max_tokens", 2)
+    stopped = client.messages.create(model="echo", max_tokens=20, messages=HELLO, stop_sequences=["three", "x"])
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "three")
 
 
 def test_a_tool_is_called_and_its_result_answered(client: anthropic.Anthropic) -> None:
@@ -95,7 +98,12 @@ def test_a_real_model_speaks_the_dialect(starter_gguf: Path, tmp_path: Path) -> 
 
     store = Store.open(Settings(home=str(tmp_path)))
     package(store, Sources(weights=(starter_gguf,)), reference=store.named("tiny"), link=True)
-    asked: dict[str, Any] = {"model": "tiny", "extra_body": {"temperature": 0}, "system": "Answer in one sentence.", "messages": ASK}
+    asked: dict[str, Any] = {
+        "model": "tiny",
+        "extra_body": {"temperature": 0},
+        "system": "Answer in one sentence.",
+        "messages": ASK,
+    }
     with serving(tmp_path, context=1024) as found:
         with anthropic.Anthropic(base_url=found.url, api_key="x", max_retries=0) as client:
             whole = client.messages.create(max_tokens=16, **asked)
@@ -104,7 +112,8 @@ def test_a_real_model_speaks_the_dialect(starter_gguf: Path, tmp_path: Path) -> 
             counted = client.messages.count_tokens(model="tiny", system=asked["system"], messages=ASK).input_tokens
     assert "".join(block.text for block in whole.content if block.type == "text") == text != ""
     prompt = whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0)
-    assert (whole.usage.output_tokens, counted) == (16, prompt)
+    assert 0 < whole.usage.output_tokens <= 16
+    assert counted == prompt
 
 
 NODE = """
@@ -142,7 +151,9 @@ def test_the_node_client(server: str, tmp_path: Path) -> None:
         pytest.skip("npm could not fetch the @anthropic-ai/sdk package")
     script = tmp_path / "talk.js"
     script.write_text(NODE)
-    done = subprocess.run([node, script, server, "sk-anthropic"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [node, script, server, "sk-anthropic"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
     assert json.loads(done.stdout) == {

@@ -115,7 +115,7 @@ def _loaded(site: Site, row: LoadedModel) -> dict[str, Any]:
         "name": name,
         "model": name,
         "size": row.measured or row.predicted.total,
-        "digest": row.digest.partition(":")[2],
+        "digest": row.digest.removeprefix("sha256:") if stored is not None else "",
         "details": _details(stored),
         "expires_at": _time(row.expires_at) if row.expires_at is not None else NEVER,
         "size_vram": 0,

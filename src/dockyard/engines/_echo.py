@@ -73,9 +73,10 @@ def answer(request: Request, context: int, known: Vocabulary) -> list[Chunk]:
 def say(request: Request, said: str, prompt_tokens: int, *, thought: tuple[str, ...] = ()) -> list[Chunk]:
     """These words as an answer, after those that were thought."""
     sampling = request.sampling
+    stopped = None
     for stop in sampling.stop:
-        if stop:
-            said = said.partition(stop)[0]
+        if stop and stop in said:
+            said, stopped = said.partition(stop)[0], stop
     words: list[str] = _WORD.findall(said)
     limit = sampling.max_tokens
     if limit is not None and sampling.ignore_eos and words:
@@ -98,15 +99,16 @@ def say(request: Request, said: str, prompt_tokens: int, *, thought: tuple[str, 
         ]
     if thought:
         chunks = [Chunk(index=index, reasoning=word) for word in thought for index in range(sampling.n)] + chunks
-    return ended(chunks, sampling.n, finish, usage)
+    return ended(chunks, sampling.n, finish, usage, stopped if finish == "stop" else None)
 
 
-def ended(chunks: list[Chunk], n: int, finish: str, usage: Usage) -> list[Chunk]:
+def ended(chunks: list[Chunk], n: int, finish: str, usage: Usage, stop: str | None = None) -> list[Chunk]:
     """The same with each choice's last chunk saying why it is the last; those are the last ``n``."""
     for index in range(n):
         last = chunks[index - n]
         ends = usage if index == n - 1 else None
-        chunks[index - n] = Chunk(last.text, last.index, finish, ends, last.logprobs, last.reasoning, last.tool_calls)
+        told = Chunk(last.text, last.index, finish, ends, last.logprobs, last.reasoning, last.tool_calls, stop=stop)
+        chunks[index - n] = told
     return chunks
 
 
