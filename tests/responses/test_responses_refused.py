@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,9 +137,11 @@ ITEMS = st.fixed_dictionaries(
 )
 
 
+FIELDS = st.sampled_from(["tools", "tool_choice", "text", "reasoning", "metadata", "include", "instructions"])
+
+
 @settings(max_examples=150, deadline=None)
-@given(items=st.lists(ITEMS, min_size=1, max_size=3), more=st.dictionaries(st.sampled_from(
-    ["tools", "tool_choice", "text", "reasoning", "metadata", "include", "instructions"]), JSON, max_size=2))  # fmt: skip
+@given(items=st.lists(ITEMS, min_size=1, max_size=3), more=st.dictionaries(FIELDS, JSON, max_size=2))
 def test_whatever_comes_is_answered_or_refused(app: TestClient[Any], items: list[Any], more: dict[str, Any]) -> None:
     answer = app.post("/v1/responses", json={"model": "echo", "input": items, "store": False, **more})
     assert answer.status_code in (200, 400, 404), answer.text
