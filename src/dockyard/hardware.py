@@ -89,6 +89,11 @@ def memory(root: Path = ROOT) -> tuple[int, int]:
     return total, max(0, available)
 
 
+def control_group(root: Path = ROOT) -> Path | None:
+    """The folder of this process's control group in version 2; None where there is none, as under version 1."""
+    return next((folder for folder in _groups(root, "memory") if (folder / "cgroup.subtree_control").is_file()), None)
+
+
 def _affinity(root: Path) -> int:
     allowed = _status_field(root / "proc/self/status", "Cpus_allowed_list")
     count = 0

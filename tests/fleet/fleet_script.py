@@ -29,7 +29,12 @@ class Script:
     per_token: float = 0.0
     load: float = 0.0
     fails: DockyardError | Exception | None = None
+    rejects: DockyardError | None = None
     words: tuple[str, ...] = ("one", "two", "three")
+    embeds: str = ""
+    """"together" with what generates, or "apart"; empty: it can't."""
+    slow: dict[str, float] = field(default_factory=dict)
+    """Seconds that a load takes on an engine, where that differs."""
     step: float = 0.0
     digest: str = ""
 
@@ -52,29 +57,36 @@ class Stage:
         )
 
     def choose(self, files, options, settings, hardware, kind) -> Choice:
-        if kind == "embed":
-            raise UnsupportedFormat("scripted does not serve 'embed'")
-        return Choice(self, "it was scripted")
+        if kind in ("embed", "rerank") and not self.scripts[files.reference].embeds:
+            raise UnsupportedFormat(f"scripted does not serve {kind!r}")
+        return Choice(self.engine(options.engine or "scripted"), "it was scripted")
 
-    # the engine
+    def survey(self, files, settings, hardware, kind) -> dict[str, str]:
+        return {"scripted": "", "another": "it reads no scripts"}
 
-    name = "scripted"
-    serves = frozenset({"chat"})
-    formats = frozenset({"gguf"})
-    isolated = True
-    extra = ""
+    def engine(self, name: str) -> ScriptedEngine:
+        return ScriptedEngine(self, name)
 
-    def plan(self, files: ModelFiles, options, settings: Settings, hardware: Hardware) -> LoadPlan:
+    def plan(self, name: str, files: ModelFiles, options, settings: Settings, hardware: Hardware) -> LoadPlan:
         script = self.scripts[files.reference]
         context = options.context or 8192
         room = hardware.memory_available - script.size * MIB
         while not options.context and context > 512 and context * script.per_token * MIB > room:
             context //= 2
         predicted = Memory(weights=script.size * MIB, kv_cache=int(context * script.per_token * MIB))
-        return LoadPlan(engine=self.name, context=context, parallel=options.parallel or 2, predicted=predicted)
+        return LoadPlan(
+            engine=name,
+            context=context,
+            parallel=options.parallel or 2,
+            threads=options.threads or hardware.cores,
+            predicted=predicted,
+            details={"mode": options.mode} if script.embeds == "apart" else {},
+        )
 
-    def runner(self, engine, files: ModelFiles, plan: LoadPlan, settings: Settings, log_path: Path) -> ScriptedRunner:
-        made = ScriptedRunner(files.reference, self.scripts[files.reference], plan, log_path, 1000 + len(self.runners))
+    def runner(
+        self, engine, files: ModelFiles, plan: LoadPlan, settings: Settings, log_path: Path, begun=None
+    ) -> ScriptedRunner:
+        made = ScriptedRunner(files, self.scripts[files.reference], plan, log_path, 1000 + len(self.runners))
         self.runners.append(made)
         return made
 
@@ -85,9 +97,27 @@ class Stage:
         return [runner for runner in self.runners if runner.name == name][-1]
 
 
-class ScriptedRunner:
-    def __init__(self, name: str, script: Script, plan: LoadPlan, log_path: Path, pid: int) -> None:
+class ScriptedEngine:
+    """One engine of the stage, by any name."""
+
+    serves = frozenset({"chat", "embed", "rerank"})
+    formats = frozenset({"gguf"})
+    isolated = True
+    extra = ""
+
+    def __init__(self, stage: Stage, name: str) -> None:
         self.name = name
+        self._stage = stage
+
+    def plan(self, files: ModelFiles, options, settings: Settings, hardware: Hardware) -> LoadPlan:
+        return self._stage.plan(self.name, files, options, settings, hardware)
+
+
+class ScriptedRunner:
+    def __init__(self, files: ModelFiles, script: Script, plan: LoadPlan, log_path: Path, pid: int) -> None:
+        self.files = files
+        self.name = files.reference
+        self.requests: list[Request] = []
         self.plan = plan
         self.alive = False
         self.log_path = log_path
@@ -102,7 +132,7 @@ class ScriptedRunner:
         self._ended = asyncio.Event()
 
     async def start(self) -> Started:
-        await asyncio.sleep(self._script.load)
+        await asyncio.sleep(self._script.slow.get(self.plan.engine, self._script.load))
         if self._script.fails is not None:
             raise self._script.fails
         self.alive, self.pid = True, self._pid
@@ -114,6 +144,7 @@ class ScriptedRunner:
     def generate(self, request: Request) -> ScriptedStream:
         if not self.alive:
             raise WorkerCrashed(f"{self.name} is gone")
+        self.requests.append(request)
         return ScriptedStream(self, self._script)
 
     def rss(self) -> int | None:
@@ -161,6 +192,9 @@ class ScriptedStream:
             if self._runner.ended_quietly:
                 raise StopAsyncIteration
             raise WorkerCrashed(f"{self._runner.name} died")
+        if self._script.rejects is not None:
+            self._runner.open.discard(self)
+            raise self._script.rejects
         if self._at == len(self._script.words) or self not in self._runner.open:
             self._runner.open.discard(self)
             raise StopAsyncIteration
@@ -176,21 +210,27 @@ class ScriptedStream:
 
 @asynccontextmanager
 async def staged(
-    home: Path, scripts: dict[str, Script], *, budget: int = 100, restarts: RestartPolicy | None = None, **settings
+    home: Path,
+    scripts: dict[str, Script],
+    *,
+    budget: int = 100,
+    restarts: RestartPolicy | None = None,
+    stage: type[Stage] = Stage,
+    **settings,
 ) -> AsyncIterator[tuple[Fleet, Stage]]:
     """A fleet of ``budget`` MiB over scripted models; afterwards nothing may be left."""
-    stage = Stage(scripts)
-    parts = Parts(files=stage.files, choose=stage.choose, engine=lambda name: stage, runner=stage.runner)
+    made = stage(scripts)
+    parts = Parts(files=made.files, choose=made.choose, survey=made.survey, engine=made.engine, runner=made.runner)
     chosen = Settings(home=str(home), memory_budget=budget * MIB, **settings)
     hardware = Hardware(cores=2, memory_total=2 * budget * MIB, memory_available=2 * budget * MIB)
     policy = restarts or RestartPolicy(base=0.01, cap=0.05, breaker=3, cooldown=0.2)
     fleet = Fleet(chosen, Store(home / "store"), hardware=hardware, parts=parts, restarts=policy)
     await fleet.start()
     try:
-        yield fleet, stage
+        yield fleet, made
     finally:
         await fleet.close(drain=0.0)
-        assert stage.live() == []
+        assert made.live() == []
         assert fleet.schedule.ledger.charged == 0
         assert fleet.schedule.residents == {}
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dockyard.engines import Engine
 from dockyard.errors import DockyardError, LoadFailed
 from dockyard.fleet import commands, refusals
 from dockyard.fleet.last_words import trouble
 from dockyard.fleet.lease import Book, Lease
-from dockyard.fleet.machine import Machine, resident
+from dockyard.fleet.limits import Limits
+from dockyard.fleet.machine import Machine, resident, size
 from dockyard.fleet.pool import Resident
 from dockyard.fleet.prepare import Parts, Plan, Prepared
 from dockyard.fleet.replica import Group, Replica
@@ -160,6 +162,8 @@ class Crew:
                     changed = True
                 rss = replica.runner.rss() if replica.runner is not None else None
                 changed |= rss is not None and self.schedule.loads.measured(replica.key, rss)
+                if rss is not None and replica.limits.watched is not None and rss > replica.limits.watched:
+                    self._over(replica, rss)
             for group in self.groups.values():
                 changed |= self._complete(group, now)
             if changed:
@@ -182,7 +186,7 @@ class Crew:
             charged, lease.charged = lease.charged or 0.0, None
             changed = self.schedule.done(lease.resident, lease.key, charged, now - lease.begun, now)
         if lease.replica.traffic.broken >= self._policy.breaker:
-            changed |= self._unwell(lease.replica, lease.resident, now)
+            self._unwell(lease.replica, lease.resident)
         if changed:
             self.step()
 
@@ -248,7 +252,7 @@ class Crew:
         held = replica.resident
         try:
             engine = self._parts.engine(replica.plan.engine)
-            runner = self._parts.runner(engine, replica.group.files, replica.plan, self.settings, replica.log_path)
+            runner = self._runner(replica, engine)
             replica.runner = runner
             started = await runner.start()
         except asyncio.CancelledError:
@@ -270,6 +274,14 @@ class Crew:
             self._complete(replica.group, now)
         self.step()
 
+    def _runner(self, replica: Replica, engine: Engine) -> Runner:
+        options = replica.group.options
+        arguments = (engine, replica.group.files, replica.plan, self.settings, replica.log_path)
+        if options.cpus is None and options.memory is None:
+            return self._parts.runner(*arguments)
+        replica.limits = Limits(options.cpus, options.memory)
+        return self._parts.runner(*arguments, begun=replica.limits.apply)
+
     async def _watch(self, replica: Replica, runner: Runner, held: Resident | None) -> None:
         """Wait for the end of a loaded model's process; if it was a crash, see to the restart."""
         ended = await runner.wait_exit()
@@ -277,26 +289,41 @@ class Crew:
             return
         tail = "\n".join(trouble(ended)[-5:])
         why = f"the worker of {replica.reference} crashed: {ended.reason}" + (f"\n{tail}" if tail else "")
-        now = time.monotonic()
         self._forget(replica, held)
+        self._crashed(replica, why, restart=not held.leaving)
+        self.step()
+
+    def _unwell(self, replica: Replica, held: Resident | None) -> None:
+        """A replica that lives but fails one request after the other is replaced, once nobody uses it."""
+        if held is not None and self.schedule.residents.get(replica.key) is held and not held.leaving:
+            why = f"{replica.traffic.broken} requests in a row failed on {replica.reference}"
+            self.spawn(self._replace(replica, held, why))
+
+    def _over(self, replica: Replica, rss: int) -> None:
+        """A replica took more memory than it may, where the kernel could not be told to prevent that: it goes now."""
+        limit, held = replica.limits.watched or 0, replica.resident
+        if held is not None and not held.leaving:
+            why = f"{replica.reference} took {size(rss)}, and its own limit is {size(limit)}"
+            self.spawn(self._replace(replica, held, why))
+            replica.task = self.spawn(self.end(replica))
+
+    async def _replace(self, replica: Replica, held: Resident, why: str) -> None:
+        """Unload a replica and treat that as a crash of it."""
+        held.leaving = True
+        self.step()
+        await replica.unloaded.wait()
+        self._crashed(replica, why)
+        self.step()
+
+    def _crashed(self, replica: Replica, why: str, *, restart: bool = True) -> None:
+        now = time.monotonic()
         replica.restarts += 1
         replica.health.failed(now, why)
         self.schedule.loads.back_off(replica.key, replica.health.until)
         if (seconds := replica.health.open_for(now)) > 0:
             self._fail(replica, refusals.broken(replica, seconds))
-        elif not held.leaving:
+        elif restart:
             self.schedule.loads.recall(replica.group.pool, now)
-        self.step()
-
-    def _unwell(self, replica: Replica, held: Resident, now: float) -> bool:
-        """A replica that lives but fails one request after the other is ended, as if it had crashed."""
-        if self.schedule.residents.get(replica.key) is not held or held.leaving:
-            return False
-        replica.health.failed(now, f"{replica.traffic.broken} requests in a row failed on {replica.reference}")
-        replica.restarts += 1
-        self.schedule.loads.back_off(replica.key, replica.health.until)
-        self.schedule.loads.retire(replica.key)
-        return True
 
     def _complete(self, group: Group, now: float) -> bool:
         """Load the replicas that a group in use lacks, if there is room for them."""

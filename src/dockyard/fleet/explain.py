@@ -107,7 +107,7 @@ def _planned(plan: Plan, crew: Crew) -> Planned:
         parallel=chosen.parallel,
         threads=chosen.threads,
         predicted=chosen.predicted,
-        limits=replica.limits if replica is not None and loaded else "",
+        limits=replica.limits.text if replica is not None and loaded else "",
     )
 
 

@@ -45,6 +45,7 @@ class Names:
         self._known: dict[str, Named] = {}
         self._seen: object = None
         self._adapters: tuple[object, list[adapters.Stored]] = (object(), [])
+        self._upstreams = settings.upstreams
         self._aliases = dict(_alias(text) for text in settings.aliases)
 
     def version(self) -> object:
@@ -76,7 +77,7 @@ class Names:
         return found.files.digest + (f"+{found.adapter.digest}" if found.adapter is not None else "")
 
     def _recall(self, name: str) -> Named | None:
-        if (builtin := engines.builtin(name)) is not None:
+        if (builtin := engines.builtin(name, self._upstreams)) is not None:
             return Named(builtin)
         version = self.version()
         if version != self._seen:
@@ -89,7 +90,7 @@ class Names:
             model, _, adapter = target.partition("+")
             base = self._read(model, depth + 1)
             return self._with(base.files, adapter) if adapter else base
-        if depth and (builtin := engines.builtin(name)) is not None:
+        if depth and (builtin := engines.builtin(name, self._upstreams)) is not None:
             return Named(builtin)
         if self._store is None:
             raise ModelNotFound(f"model {name!r} is not here: this fleet has no store", param="model")

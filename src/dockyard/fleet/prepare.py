@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from dockyard import engines
 from dockyard.artifact.defaults import merged
 from dockyard.engines import Choice, Engine, LoadPlan
-from dockyard.errors import DockyardError, UnsupportedFormat
+from dockyard.errors import DockyardError, InsufficientMemory, UnsupportedFormat
 from dockyard.fleet import runner as runners
 from dockyard.fleet.machine import size
 from dockyard.fleet.pool import EVER
@@ -67,7 +66,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     choose: Callable[[ModelFiles, LoadOptions, Settings, Hardware, Kind | None], Choice] = engines.choose
     survey: Callable[[ModelFiles, Settings, Hardware, Kind | None], dict[str, str]] = engines.survey
     engine: Callable[[str], Engine] = engines.create
-    runner: Callable[[Engine, ModelFiles, LoadPlan, Settings, Path], Runner] = runners.create
+    runner: Callable[..., Runner] = runners.create
 
 
 def mode_of(kind: Kind | None, options: LoadOptions | None = None) -> Mode:
@@ -145,6 +144,12 @@ def _planned(choice: Choice, files: ModelFiles, options: LoadOptions, settings: 
         )
     # An inline engine does no work of its own: it is bounded only where somebody asked for that.
     capacity = None if choice.engine.isolated else options.parallel or settings.parallel or EVER
+    if options.memory and plan.predicted.total > options.memory:
+        raise InsufficientMemory(
+            f"{files.reference} needs {size(plan.predicted.total)}, and its own limit is {size(options.memory)}",
+            param="memory",
+            hint="raise the model's `memory`, or give it a smaller context or fewer requests at once",
+        )
     known = frozenset[str]()
     if files.offers:
         bare = msgspec.structs.replace(files, offers=())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockyard.fleet.lease import Traffic
+from dockyard.fleet.limits import Limits
 from dockyard.fleet.pool import Replica as Wanted
 from dockyard.fleet.pool import Resident
 from dockyard.fleet.prepare import Plan, Prepared
@@ -82,8 +83,7 @@ class Replica:
         self.resident: Resident | None = None
         self.task: asyncio.Task[None] | None = None
         """Loads or ends the runner."""
-        self.limits = ""
-        """What bounds its processor time and memory, in words."""
+        self.limits = Limits(None, None)
         self.unloaded = asyncio.Event()
         self.unloaded.set()
         self._schedule = schedule
@@ -141,6 +141,8 @@ class Replica:
         self.runner = None
         self._started = None
         self._loaded_at = None
+        self.limits.lift()
+        self.limits = Limits(None, None)
         if self._next.load is not self.plan:
             self._adopt()
             self.group.reshape()
@@ -211,4 +213,4 @@ class Replica:
     def _reason(self) -> str:
         if self.resident is None and self.health.failures:
             return self.health.last
-        return f"{self.why}; {self.limits}" if self.limits else self.why
+        return f"{self.why}; {self.limits.text}" if self.limits.text else self.why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -81,13 +82,23 @@ class Runner(Protocol):
         ...
 
 
-def create(engine: Engine, files: ModelFiles, plan: LoadPlan, settings: Settings, log_path: Path) -> Runner:
-    """The runner that this engine wants: a worker process if it is isolated, else inline."""
+def create(
+    engine: Engine,
+    files: ModelFiles,
+    plan: LoadPlan,
+    settings: Settings,
+    log_path: Path,
+    begun: Callable[[int], None] | None = None,
+) -> Runner:
+    """The runner that this engine wants: a worker process if it is isolated, else inline.
+
+    ``begun`` is called with the number of the process before anything is loaded in it.
+    """
     if not engine.isolated:
         return InlineRunner(cast("InlineEngine", engine), files, plan)
     from dockyard.fleet.worker_process import WorkerProcess
 
-    return WorkerProcess(files, plan, log_path, load_seconds=settings.load_seconds)
+    return WorkerProcess(files, plan, log_path, load_seconds=settings.load_seconds, begun=begun)
 
 
 class InlineRunner:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -50,7 +51,9 @@ class WorkerProcess:
         load_seconds: float = 300.0,
         heartbeat: float = 2.0,
         patience: float = 60.0,
+        begun: Callable[[int], None] | None = None,
     ) -> None:
+        self._begun = begun
         self.log_path: Path | None = log_path
         self._log = log_path
         self._files = files
@@ -151,6 +154,8 @@ class WorkerProcess:
             self._process, ours, self._scratch = spare or launch(self._log)
         except OSError as error:
             raise LoadFailed(f"no worker process can be started: {error}") from error
+        if self._begun is not None:
+            self._begun(self._process.pid)
         try:
             # At once: the loop may be busy for a while with what the rest of the process has to import.
             with contextlib.suppress(OSError):  # a worker that is dead already is noticed below
