@@ -6,16 +6,17 @@ import hashlib
 import json
 import shutil
 import subprocess
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import ollama
-from dockyard.artifact.registry.memory import MemoryRegistry
-from dockyard.artifact.registry.memory_http import serve
+from dockyard.artifact import media
+from dockyard.artifact.registry.memory import Answer, Asked, MemoryRegistry
 
 HELLO = [{"role": "user", "content": "one two three"}]
 TOOLS: list[Any] = [
@@ -35,15 +36,20 @@ def client(server: str) -> Iterator[ollama.Client]:
         yield found
 
 
+class Slow(MemoryRegistry):
+    """Takes a while over each blob."""
+
+    def answer(self, asked: Asked, body: bytes) -> Answer:
+        if "/blobs/" in asked.path:
+            time.sleep(0.2)
+        return super().answer(asked, body)
+
+
 @pytest.fixture
 def registry() -> Iterator[str]:
     """The address of an empty registry."""
-    with serve(MemoryRegistry()) as found:
-        thread = threading.Thread(target=found.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{found.server_address[1]}"
-        found.shutdown()
-        thread.join()
+    with MemoryRegistry() as found:
+        yield found.host
 
 
 def test_text_whole_and_streamed(client: ollama.Client) -> None:
@@ -156,8 +162,6 @@ def test_what_can_not_be_made_is_named(client: ollama.Client, fields: dict[str, 
 
 
 def test_files_sent_before_become_a_model(client: ollama.Client, starter_gguf: Path, server: str) -> None:
-    import httpx
-
     digest = client.create_blob(starter_gguf)
     present = httpx.head(f"{server}/api/blobs/{digest}")
     absent = httpx.head(f"{server}/api/blobs/sha256:{'0' * 64}")
@@ -168,8 +172,6 @@ def test_files_sent_before_become_a_model(client: ollama.Client, starter_gguf: P
 
 
 def test_a_blob_in_pieces_is_whole(server: str) -> None:
-    import httpx
-
     data = bytes(range(256)) * 12_000
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     pieces = (data[place : place + 70_000] for place in range(0, len(data), 70_000))
@@ -194,6 +196,29 @@ def test_push_and_pull_tell_their_progress(client: ollama.Client, registry: str)
         client.pull(f"{registry}/team/nothing")
     with pytest.raises(ollama.ResponseError):
         list(client.pull(f"{registry}/team/nothing", stream=True))
+
+
+def test_a_pull_ends_when_its_client_hangs_up(server: str) -> None:
+    with Slow() as registry:
+        layers = []
+        for number in range(60):
+            data = b"layer %d" % number
+            annotations = {media.FILEPATH: f"part-{number}.txt"}
+            digest = registry.add_blob("team/parts", data)
+            layers.append({"mediaType": "text/plain", "digest": digest, "size": len(data), "annotations": annotations})
+        config = {"mediaType": "application/json", "digest": registry.add_blob("team/parts", b"{}"), "size": 2}
+        manifest = {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": config, "layers": layers}
+        registry.add_manifest("team/parts", json.dumps(manifest).encode(), tag="v1")
+        name = f"{registry.host}/team/parts:v1"
+        with httpx.stream("POST", f"{server}/api/pull", json={"model": name}) as answer:
+            lines = answer.iter_lines()
+            while "pulling " not in json.loads(next(lines)).get("status", "").replace("pulling manifest", ""):
+                pass
+        asked = -1
+        while asked != (asked := len(registry.asked("/blobs/"))):
+            time.sleep(1.0)
+        assert 0 < asked < 60
+    assert name not in {one["name"] for one in httpx.get(f"{server}/api/tags").json()["models"]}
 
 
 @pytest.mark.model

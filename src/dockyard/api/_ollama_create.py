@@ -17,8 +17,6 @@ from dockyard.artifact.safety import contained
 from dockyard.artifact.store import Store
 from dockyard.artifact.writers import Parent
 from dockyard.errors import InvalidRequest, NotFound, UnsupportedParameter
-from dockyard.ops import Inputs, execute
-from dockyard.ops.pack import PLUGIN, PackParams
 from dockyard.types import Defaults, Json, OnProgress, Progress, Sampling
 
 GO = (".Prompt", ".Messages", ".System", ".Response")
@@ -71,6 +69,9 @@ def check(asked: CreateRequest) -> None:
 
 def create(store: Store, asked: CreateRequest, tell: OnProgress) -> None:
     """Make the artifact and name it. Raises ModelNotFound for ``from``, NotFound for a blob that was not sent."""
+    from dockyard.ops import Inputs, execute
+    from dockyard.ops.pack import PLUGIN, PackParams
+
     target = store.named(plain(asked.model or asked.name or ""))
     options = asked.parameters
     kept = Defaults(

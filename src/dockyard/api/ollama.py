@@ -14,13 +14,15 @@ from typing import Any, cast
 import msgspec
 from litestar.types import Receive, Scope, Send
 
-from dockyard.api import _ollama_models, _ollama_store, _openai
 from dockyard.api import _ollama_wire as wire
+from dockyard.api import _openai
 from dockyard.api._decode import BodyReader
 from dockyard.api._endpoint import Asked, Endpoint, send_failure
 from dockyard.api._further import Described, Routes
 from dockyard.api._ollama_answer import EmbedAsked, TextAsked, nanoseconds, now
 from dockyard.api._ollama_errors import STYLE, failed
+from dockyard.api._ollama_models import handlers as reading
+from dockyard.api._ollama_store import handlers as writing
 from dockyard.api._site import Site
 from dockyard.api._wire import Headers, MethodNotAllowed, credential, read_body, send_bytes
 from dockyard.errors import DockyardError, InvalidRequest, UnsupportedParameter
@@ -129,7 +131,7 @@ def routes(site: Site) -> Routes:
     )
     others = ("tags", "show", "ps", "version", "pull", "push", "create", "copy", "delete", "blobs")
     return Routes(
-        handlers=[*_ollama_models.handlers(site), *_ollama_store.handlers(site)],
+        handlers=[*reading(site), *writing(site)],
         hot=dict(hot),
         described={
             path: Described(body=body, summary=summary, tag="Ollama", stream=NDJSON) for path, body, summary in shapes
