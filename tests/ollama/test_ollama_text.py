@@ -337,3 +337,18 @@ def test_no_text_makes_a_duration_fail_otherwise(text: str) -> None:
     except InvalidRequest as error:
         found = error.param
     assert isinstance(found, float) or found == "keep_alive"
+
+
+def test_fields_that_ollamas_own_client_leaves_empty(tmp_path: Path) -> None:
+    generate = {"model": "echo", "prompt": "a", "suffix": "", "system": "", "template": "", "options": {}}
+    show = {"model": "echo", "system": "", "template": "", "verbose": False, "options": None, "name": ""}
+    with serving(tmp_path, "echo") as http:
+        assert http.post(GENERATE, json={**generate, "keep_alive": "5m0s", "stream": False}).json()["response"] == "a"
+        assert http.post("/api/show", json=show).json()["capabilities"] == ["completion"]
+        assert http.post("/api/show", json={"name": "echo"}).status_code == 200
+        gone = http.request("DELETE", "/api/delete", json={"model": "no-such", "name": ""})
+        other = http.post("/api/show", json={**show, "system": "Talk like a pirate."})
+        secret = http.post("/api/pull", json={"model": "x", "username": "u", "password": ""})
+    assert gone.status_code == 404
+    assert "'system'" in other.json()["error"]
+    assert "'username'" in secret.json()["error"]

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from dockyard.api._ollama_wire import Name, Options, Turn, ignored, messages, passed, plain, sampling
+from dockyard.api._ollama_wire import Maybe, Options, Turn, ignored, messages, passed, plain, sampling
 from dockyard.artifact import media
 from dockyard.artifact.safety import contained
 from dockyard.artifact.store import Store
@@ -26,9 +26,9 @@ GO = (".Prompt", ".Messages", ".System", ".Response")
 class CreateRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of ``/api/create``: ``files`` and ``adapters`` map a file's name to the digest of its blob."""
 
-    model: Name | None = None
-    name: Name | None = None
-    from_: Name | None = msgspec.field(name="from", default=None)
+    model: Maybe | None = None
+    name: Maybe | None = None
+    from_: Maybe | None = msgspec.field(name="from", default=None)
     files: dict[str, str] | None = None
     adapters: dict[str, str] | None = None
     template: Annotated[str, Meta(description="A Jinja chat template.")] | None = None
@@ -51,11 +51,11 @@ def check(asked: CreateRequest) -> None:
         ("quantization", "pull a model that is quantised already"),
         ("modelfile", "send its parts: `from`, `system`, `parameters`, `template` …"),
     ):
-        if getattr(asked, name) is not None:
+        if getattr(asked, name):
             raise UnsupportedParameter(f"{name!r} is not supported", param=name, hint=hint)
-    if asked.from_ is None and not asked.files:
+    if not asked.from_ and not asked.files:
         raise InvalidRequest("'from' or 'files' is required", param="from")
-    if asked.template is not None and any(word in asked.template for word in GO):
+    if asked.template and any(word in asked.template for word in GO):
         raise UnsupportedParameter(
             "'template' is one of Go; chat templates here are Jinja, as models bring them",
             param="template",
@@ -75,7 +75,7 @@ def create(store: Store, asked: CreateRequest, tell: OnProgress) -> None:
     target = store.named(plain(asked.model or asked.name or ""))
     options = asked.parameters
     kept = Defaults(
-        system=asked.system,
+        system=asked.system or None,
         messages=messages(asked.messages or []),
         sampling=sampling(options) if options else Sampling(),
     )
@@ -84,7 +84,7 @@ def create(store: Store, asked: CreateRequest, tell: OnProgress) -> None:
     )
     with store.lease():
         parents: tuple[Parent, ...] = ()
-        if asked.from_ is not None:
+        if asked.from_:
             parents = (Parent(digest=store.resolve(asked.from_).digest, role="base", reference=asked.from_),)
             tell(Progress(message=f"using existing model {asked.from_}"))
         files = _files(store, asked)
@@ -114,6 +114,6 @@ def _files(store: Store, asked: CreateRequest) -> dict[str, str]:
     licences = [asked.license] if isinstance(asked.license, str) else asked.license or []
     for number, text in enumerate(licences):
         found[f"LICENSE{f'-{number + 1}' * bool(number)}"] = store.add_bytes(text.encode()).digest
-    if asked.template is not None:
+    if asked.template:
         found["chat_template.jinja"] = store.add_bytes(asked.template.encode()).digest
     return found

@@ -12,7 +12,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from dockyard import __version__
 from dockyard.api._decode import BodyReader
-from dockyard.api._ollama_wire import Name, plain
+from dockyard.api._ollama_wire import Maybe, plain
+from dockyard.api._openai import refuse
 from dockyard.api._site import Site
 from dockyard.api.openai_models import ECHO, short
 from dockyard.artifact.manifest import Artifact, read_artifact
@@ -41,9 +42,12 @@ _OPTIONS = {
 class ShowRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of ``/api/show``; ``name`` is the older word for ``model``."""
 
-    model: Name | None = None
-    name: Name | None = None
+    model: Maybe | None = None
+    name: Maybe | None = None
     verbose: bool | None = None
+    system: str | None = None
+    template: str | None = None
+    options: dict[str, Json] | None = None
 
 
 def handlers(site: Site) -> list[HTTPRouteHandler]:
@@ -66,6 +70,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
     @post("/api/show", guards=guards, tags=["Ollama"], summary="All about a model", status_code=200)
     async def show(request: Request[Any, Any, Any]) -> dict[str, Any]:
         asked, _ = reader.read(await request.body())
+        refuse(asked, dict.fromkeys(("system", "template", "options"), "create a model that has it"))
         name = named(asked.model or asked.name)
         if name == ECHO:
             return _described(site, name, None, None)

@@ -20,7 +20,8 @@ from dockyard.api import _ollama_create
 from dockyard.api._decode import BodyReader
 from dockyard.api._ollama_errors import body as error_body
 from dockyard.api._ollama_models import named
-from dockyard.api._ollama_wire import Name
+from dockyard.api._ollama_wire import Maybe, Name
+from dockyard.api._openai import refuse
 from dockyard.api._site import Site
 from dockyard.artifact import digest as digests
 from dockyard.errors import Cancelled, DigestMismatch, DockyardError, InvalidRequest, NotFound
@@ -30,15 +31,18 @@ from dockyard.types import OnProgress, Progress
 T = TypeVar("T")
 Lines = AsyncGenerator[dict[str, Any], None]
 PIECE = 1 << 20
+CREDENTIALS = dict.fromkeys(("username", "password"), "`docker login` on the server keeps them")
 
 
 class TransferRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of ``/api/pull`` and ``/api/push``; ``insecure`` lets a registry be spoken to without TLS."""
 
-    model: Name | None = None
-    name: Name | None = None
+    model: Maybe | None = None
+    name: Maybe | None = None
     insecure: bool | None = None
     stream: bool | None = True
+    username: str | None = None
+    password: str | None = None
 
 
 class CopyRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -51,8 +55,8 @@ class CopyRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class DeleteRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of ``/api/delete``."""
 
-    model: Name | None = None
-    name: Name | None = None
+    model: Maybe | None = None
+    name: Maybe | None = None
 
 
 def handlers(site: Site) -> list[HTTPRouteHandler]:
@@ -66,11 +70,13 @@ def _transfers(site: Site) -> list[HTTPRouteHandler]:
     @post("/api/pull", summary="Fetch a model", **options)
     async def pull(request: Request[Any, Any, Any]) -> Response[Any]:
         asked, _ = transfers.read(await request.body())
+        refuse(asked, CREDENTIALS)
         return await _answer(_pulled(site, asked), asked.stream)
 
     @post("/api/push", summary="Send a model to its registry", **options)
     async def push(request: Request[Any, Any, Any]) -> Response[Any]:
         asked, _ = transfers.read(await request.body())
+        refuse(asked, CREDENTIALS)
         return await _answer(_pushed(site, asked), asked.stream)
 
     @post("/api/create", summary="Make a model of another one or of files", **options)

@@ -20,7 +20,7 @@ from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.types import Json, Message, Sampling
 
 Name = Annotated[str, Meta(min_length=1, max_length=512, description="A model, with or without `:latest`.")]
-Count = Annotated[int, Meta(ge=1, le=1 << 30)]
+Maybe = Annotated[str, Meta(max_length=512, description="A model; Ollama's own client leaves one of two empty.")]
 Window = Annotated[int, Meta(ge=1, le=1 << 30, description="Refused where the model is loaded with less.")]
 
 PASSED = ("typical_p", "repeat_last_n", "mirostat", "mirostat_tau", "mirostat_eta")

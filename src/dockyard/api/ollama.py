@@ -168,7 +168,7 @@ def read_generate(body: bytes) -> Asked | Idle:
         call = _call(asked, Request(id=_openai.new_id("ollama-"), kind="chat"))
         return Idle(call, {"model": asked.model, "response": ""})
     complete = bool(asked.raw) or bool(asked.suffix)
-    if asked.template is not None and not complete:
+    if asked.template and not complete:
         raise UnsupportedParameter(
             "'template' can't be given with a request: models bring their own",
             param="template",
