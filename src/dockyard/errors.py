@@ -28,6 +28,7 @@
     ├── EngineError                    500 engine_error
     │   ├── EngineUnavailable          501 engine_unavailable     a missing extra; ``hint`` is the install line
     │   ├── LoadFailed                 500 load_failed
+    │   ├── UpstreamError              502 upstream_error         another server that answers for us failed
     │   └── WorkerCrashed              503 worker_crashed
     ├── Cancelled                      499 cancelled
     └── SettingsError                  500 invalid_settings
@@ -185,6 +186,11 @@ class EngineUnavailable(EngineError):
 
 class LoadFailed(EngineError):
     code = "load_failed"
+
+
+class UpstreamError(EngineError):
+    status = 502
+    code = "upstream_error"
 
 
 class WorkerCrashed(EngineError):

@@ -21,6 +21,32 @@ from dockyard.errors import SettingsError
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+class Upstream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another server whose models are served here as ``NAME/model``: one entry of the setting ``upstreams``.
+
+    ``provider`` is "openai" for anything that speaks OpenAI's API (another Dockyard, llama-server, vLLM …), which needs
+    a ``base_url``; any other name is one of the library behind the extra ``upstream`` ("anthropic", "gemini",
+    "vertexai", "azureopenai", "bedrock" …). The key is read from the environment variable ``api_key_env`` or the file
+    ``api_key_file``; it never stands in settings. ``models`` are those that may be asked for and are listed; where none
+    is given, any may be. ``context`` is what callers are told, and ``timeout`` bounds the wait for the next bytes.
+    """
+
+    provider: Annotated[str, Meta(pattern="^[a-z][a-z0-9]*$")] = "openai"
+    base_url: Annotated[str, Meta(pattern="^(https?://[^@\\s]+)?$")] = ""
+    api_key_env: str = ""
+    api_key_file: str = ""
+    models: tuple[str, ...] = ()
+    context: Annotated[int, Meta(ge=1)] = 131_072
+    timeout: Annotated[float, Meta(gt=0)] = 600.0
+    retries: Annotated[int, Meta(ge=0, le=10)] = 2
+
+    def __post_init__(self) -> None:
+        if self.provider == "openai" and not self.base_url:
+            raise ValueError("provider openai needs a base_url, such as http://other:12434/v1")
+        if self.api_key_env and self.api_key_file:
+            raise ValueError("api_key_env or api_key_file, not both")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an operator can set. Sizes are bytes, times seconds."""
 
@@ -59,6 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine: Annotated[str, Meta(description="Engine to prefer; empty lets the chooser decide.")] = ""
     llama_server: Annotated[str, Meta(description="Native llama-server to drive; empty looks on the path.")] = ""
     native_llama: Annotated[bool, Meta(description="Use a native llama-server where one is found.")] = True
+    upstreams: Annotated[
+        dict[Annotated[str, Meta(pattern="^[a-z0-9]+(-[a-z0-9]+)*$")], Upstream],
+        Meta(description="Other servers by name, whose models are served here as `NAME/model`: a table."),
+    ] = {}
+    vllm: Annotated[
+        str, Meta(description="Python of the environment that vLLM is installed in, or its folder; empty: none.")
+    ] = ""
     context: Annotated[int, Meta(ge=0, description="Tokens a request may span; 0: up to 8192 as the model allows.")] = 0
     parallel: Annotated[int, Meta(ge=0, description="Requests a model decodes together; 0: the engine's choice.")] = 0
     threads: Annotated[int, Meta(ge=0, description="Threads of one model; 0: one for each core.")] = 0
@@ -157,6 +190,11 @@ def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
     for name, value in values.items():
         if isinstance(value, str) and str(kinds[name]).startswith("typing.Annotated[tuple"):
             value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str) and str(kinds[name]).startswith("typing.Annotated[dict"):
+            try:
+                value = msgspec.yaml.decode(value.encode())
+            except msgspec.DecodeError as error:
+                raise SettingsError(f"setting {name!r} from {origins[name]}: {error}", param=name) from error
         try:
             done[name] = msgspec.convert(value, kinds[name], strict=not isinstance(value, str))
         except msgspec.ValidationError as error:

@@ -22,9 +22,12 @@ from dockyard.api._decode import BodyReader
 from dockyard.api._runner_records import records
 from dockyard.api._site import Site
 from dockyard.errors import Conflict, DockyardError, InvalidRequest
-from dockyard.types import Kind, LoadedModel, LoadOptions, ModelFacts, ModelFiles
+from dockyard.types import Kind, LoadedModel, LoadOptions, Mode, ModelFacts, ModelFiles
 
 log = logging.getLogger(__name__)
+
+Preloads = dict[tuple[str, Mode], "asyncio.Task[None]"]
+"""Loads that follow a configuration, by model and mode."""
 
 _KINDS: dict[str, Kind] = {"generate": "chat", "embed": "embed", "rerank": "rerank"}
 
@@ -40,7 +43,7 @@ class UnloadBody(msgspec.Struct, forbid_unknown_fields=True):
 def handlers(site: Site) -> list[HTTPRouteHandler]:
     """All routes below ``/engines`` but those that infer. ``status`` needs no key: it is what clients wait for."""
     guards, about = [site.require("manage")], {"tags": ["Model Runner"]}
-    under_way: set[asyncio.Task[None]] = set()
+    preloads: Preloads = {}
 
     @get("/engines/status", summary="Each backend, and whether it can be used", **about)  # type: ignore[arg-type]
     async def status() -> dict[str, str]:
@@ -74,7 +77,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         backend = paths.get(request.url.path)
         # Model Runner's clients name llama.cpp by habit, whatever the model; so it leaves the choice of an engine open.
         engine = wire.engine_of(backend) if backend not in (None, "llama.cpp") else None
-        await _configure(site, asked.model, configuring.options_of(asked, engine), under_way)
+        await _configure(site, asked.model, configuring.options_of(asked, engine), preloads)
         return Response(b"", status_code=202, media_type="text/plain")
 
     @get("/engines/_configure", guards=guards, summary="Options that are kept", **about)  # type: ignore[arg-type]
@@ -190,15 +193,18 @@ async def _unload(site: Site, asked: UnloadBody) -> int:
 
 
 async def _digest(site: Site, name: str) -> str:
-    if (builtin := engines.builtin(name)) is not None:
+    if (builtin := engines.builtin(name, site.settings.upstreams)) is not None:
         return builtin.digest
     found = await asyncio.to_thread(site.store.resolve, name)
     return str(found.digest)
 
 
-async def _configure(site: Site, name: str, options: LoadOptions, under_way: set[asyncio.Task[None]]) -> None:
+async def _configure(site: Site, name: str, options: LoadOptions, preloads: Preloads) -> None:
     """Keep the options, and load the model by them in the background. Raises Conflict where it is in use."""
     digest = await _digest(site, name)
+    if (before_us := preloads.pop((digest, options.mode), None)) is not None:
+        before_us.cancel()  # it would wait for a load by options that are no longer those
+        await asyncio.wait((before_us,))
     loaded = [one for one in site.fleet.models() if one.digest == digest and one.mode == options.mode]
     if any(one.active or one.queued for one in loaded):
         raise Conflict(f"{name} is in use and can't be loaded anew", hint="try again when its answers are done")
@@ -220,9 +226,13 @@ async def _configure(site: Site, name: str, options: LoadOptions, under_way: set
         except DockyardError as error:
             log.warning("%s could not be loaded after it was configured: %s", name, error.message)
 
-    task = asyncio.create_task(preload())
-    under_way.add(task)
-    task.add_done_callback(under_way.discard)
+    task = preloads[digest, options.mode] = asyncio.create_task(preload())
+
+    def ended(_: asyncio.Task[None]) -> None:
+        if preloads.get((digest, options.mode)) is task:
+            del preloads[digest, options.mode]
+
+    task.add_done_callback(ended)
 
 
 def _trained(site: Site, name: str) -> int | None:

@@ -1,32 +1,33 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``: what can be asked, in OpenAI's shape with a ``dockyard`` block."""
+"""``/v1/models``: what can be asked, in OpenAI's shape with a ``dockyard`` block; and away with it."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from litestar import get
+from litestar import delete, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from dockyard.api._site import Site
 from dockyard.artifact.reference import familiar
 from dockyard.artifact.store import Entry
-from dockyard.errors import ModelNotFound
+from dockyard.engines import builtin
+from dockyard.errors import Forbidden, ModelNotFound
 from dockyard.types import LoadedModel, Reference
 
 ECHO = "echo"
 
 
 def handlers(site: Site) -> list[HTTPRouteHandler]:
-    """The two routes."""
+    """The three routes."""
 
     @get("/v1/models", guards=[site.require("infer")], tags=["OpenAI"], summary="Models that can be asked")
     async def models() -> dict[str, Any]:
         entries = await asyncio.to_thread(site.store.entries)
         loaded = _loaded(site)
         found = [model_of(site, entry, loaded) for entry in entries if entry.reference is not None]
-        return {"object": "list", "data": [*found, echo(loaded)]}
+        return {"object": "list", "data": [*found, *remote(site, loaded), echo(loaded)]}
 
     @get("/v1/models/{name:path}", guards=[site.require("infer")], tags=["OpenAI"], summary="One model")
     async def model(name: FromPath[str]) -> dict[str, Any]:
@@ -34,13 +35,29 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         loaded = _loaded(site)
         if name == ECHO:
             return echo(loaded)
+        if (there := builtin(name, site.settings.upstreams)) is not None:
+            return remote_model(there.reference, loaded)
         descriptor = await asyncio.to_thread(site.store.resolve, name)
         for entry in await asyncio.to_thread(site.store.entries):
             if entry.descriptor.digest == descriptor.digest and entry.reference is not None:
                 return {**model_of(site, entry, loaded), "id": name}
         raise ModelNotFound(f"{name!r} is not the name of a model", param="model")
 
-    return [models, model]
+    @delete(
+        "/v1/models/{name:path}",
+        guards=[site.require("manage")],
+        tags=["OpenAI"],
+        summary="Remove a model from the store",
+        status_code=200,
+    )
+    async def remove(name: FromPath[str]) -> dict[str, Any]:
+        name = name.removeprefix("/")
+        if name == ECHO:
+            raise Forbidden(f"{ECHO} is built in and can't be removed", param="model")
+        await asyncio.to_thread(site.store.delete, name)
+        return {"id": name, "object": "model", "deleted": True}
+
+    return [models, model, remove]
 
 
 def short(site: Site, reference: Reference) -> str:
@@ -73,6 +90,18 @@ def echo(loaded: dict[str, LoadedModel]) -> dict[str, Any]:
     now = loaded.get(f"builtin:{ECHO}")
     state = now.state if now else "built in"
     return {"id": ECHO, "object": "model", "created": 0, "owned_by": "dockyard", "dockyard": {"state": state}}
+
+
+def remote(site: Site, loaded: dict[str, LoadedModel]) -> list[dict[str, Any]]:
+    """Models of other servers, as far as settings name them."""
+    upstreams = site.settings.upstreams.items()
+    return [remote_model(f"{server}/{model}", loaded) for server, found in upstreams for model in found.models]
+
+
+def remote_model(name: str, loaded: dict[str, LoadedModel]) -> dict[str, Any]:
+    now = loaded.get(f"upstream:{name}")
+    shown = {"state": now.state if now else "remote", "engine": now.engine if now else None}
+    return {"id": name, "object": "model", "created": 0, "owned_by": name.partition("/")[0], "dockyard": shown}
 
 
 def _loaded(site: Site) -> dict[str, LoadedModel]:

@@ -70,7 +70,7 @@ def fetch_missing(model: str, settings: Settings, *, quiet: bool = False) -> Non
     from dockyard.engines import builtin
     from dockyard.errors import ModelNotFound
 
-    if builtin(model) is not None:
+    if builtin(model, settings.upstreams) is not None:
         return
     store = open_store(settings)
     try:

@@ -11,7 +11,8 @@ depends on ``isolated``:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol, cast, runtime_checkable
 
 import msgspec
@@ -19,7 +20,7 @@ import msgspec
 from dockyard import plugins
 from dockyard.errors import EngineUnavailable, InvalidRequest, UnsupportedFormat
 from dockyard.hardware import Hardware
-from dockyard.settings import Settings
+from dockyard.settings import Settings, Upstream
 from dockyard.types import Chunk, Format, Json, Kind, LoadOptions, Memory, ModelFacts, ModelFiles, Request
 
 Emit = Callable[[Chunk | None], bool]
@@ -128,13 +129,21 @@ class Choice(msgspec.Struct, frozen=True):
     why: str
 
 
-def builtin(name: str) -> ModelFiles | None:
-    """The files (none) of a model that an engine brings along, such as ``echo``; None where it is no such name."""
+def builtin(name: str, upstreams: Mapping[str, Upstream] = MappingProxyType({})) -> ModelFiles | None:
+    """The files (none) of a model that an engine brings along: ``echo``, or ``UPSTREAM/model`` of another server.
+
+    None where it is no such name. Names of upstreams have no dots, so that no registry's host is one.
+    """
+    digest, context = f"builtin:{name}", 8192
     if name not in ("echo", "echo-worker"):
-        return None
+        server, _, model = name.partition("/")
+        upstream = upstreams.get(server)
+        if upstream is None or not model or (upstream.models and model not in upstream.models):
+            return None
+        digest, context = f"upstream:{name}", upstream.context
     facts = ModelFacts(format="unknown", name=name)
     return ModelFiles(
-        reference=name, digest=f"builtin:{name}", directory="", format="unknown", weights=(), facts=facts, context=8192
+        reference=name, digest=digest, directory="", format="unknown", weights=(), facts=facts, context=context
     )
 
 
@@ -158,6 +167,8 @@ def choose(
 
     Raises UnsupportedFormat with each engine's reason if none can, EngineUnavailable if only an extra is missing.
     """
+    if files.digest.startswith("upstream:"):
+        return Choice(create("upstream"), f"{files.reference} is served by another server")
     if not files.weights:
         return Choice(create(files.reference), f"{files.reference} is built in")
     if options.engine:
