@@ -83,6 +83,12 @@ def test_models(client: openai.OpenAI) -> None:
     assert refused.value.code == "model_not_found"
 
 
+def test_removing_a_model_takes_a_key_that_may(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.PermissionDeniedError):
+        client.models.delete("smol")
+    assert "smol" in [model.id for model in client.models.list()]
+
+
 def test_errors(client: openai.OpenAI, server: Any) -> None:
     hello = [{"role": "user", "content": "hi"}]
     with pytest.raises(openai.NotFoundError) as missing:
