@@ -141,7 +141,8 @@ def names() -> Iterator[tuple[str, Any, str]]:
         text = (
             (info.extra_json_schema or {}).get("description", "") if isinstance(info, msgspec.inspect.Metadata) else ""
         )
-        yield field.name, field.default, text
+        made = field.default_factory is not msgspec.NODEFAULT
+        yield field.name, field.default_factory() if made else field.default, text
 
 
 def config_path(environ: Mapping[str, str] = os.environ) -> Path:

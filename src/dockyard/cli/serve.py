@@ -67,6 +67,8 @@ def _with_settings(function: Callable[..., int], *leading: inspect.Parameter) ->
 
     parameters = list(leading)
     for name, default, text in settings.names():
+        if isinstance(default, dict):
+            continue  # a table is for the settings file
         # Any list of texts is given by repeating the flag in the singular: --api-key A --api-key B.
         many = isinstance(default, tuple)
         flag = _singular(name) if many else name
