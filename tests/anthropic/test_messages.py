@@ -280,6 +280,31 @@ def test_documents_are_read_as_text(tmp_path: Path) -> None:
     assert request.messages[0].content == "T\nD\n?"
 
 
+def _said(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def test_an_agent_is_answered_as_it_asks(tmp_path: Path) -> None:
+    cached = {"cache_control": {"type": "ephemeral"}}
+    request = sent(
+        tmp_path,
+        system=[{"type": "text", "text": "You are an agent.", **cached}],
+        messages=[
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b", **cached}]}
+        ],
+        tools=[{**WEATHER, "eager_input_streaming": True, "strict": True}],
+        thinking={"type": "adaptive"},
+        output_config={"effort": "low"},
+        context_management={"edits": [{"type": "clear_thinking_20251015"}]},
+        metadata={"user_id": "u"},
+        stream=True,
+    )
+    assert request.messages is not None
+    assert [message.content for message in request.messages] == ["You are an agent.", "a\nb"]
+    assert request.extra["reasoning_effort"] == "low"
+    assert request.extra["tools"][0]["function"]["strict"] is True
+
+
 FUNCTION = {"name": "weather", "parameters": {"type": "object"}, "description": "Tells it"}
 
 

@@ -304,6 +304,12 @@ def test_a_key_for_other_models_loads_nothing(tmp_path: Path) -> None:
     assert isinstance(pulled.json()["error"], str)
 
 
+def test_clients_may_knock(tmp_path: Path) -> None:
+    with serving(tmp_path) as http:
+        assert [http.head(path).status_code for path in ("/api/version", "/api/tags")] == [200, 200]
+        assert set(http.get("/api/version").json()) == {"version", "dockyard"}
+
+
 def test_vectors(tmp_path: Path) -> None:
     with serving(tmp_path, "echo") as http:
         one = http.post("/api/embed", json={"model": "echo", "input": "a cat"}).json()

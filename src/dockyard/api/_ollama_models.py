@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from litestar import Request, get, post
+from litestar import Request, get, head, post
 from litestar.handlers import HTTPRouteHandler
 
 from dockyard import __version__
@@ -76,7 +76,12 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
             return _described(site, name, None, None)
         return await asyncio.to_thread(_show, site, name)
 
-    return [version, tags, ps, show]
+    @head(["/api/version", "/api/tags"], guards=guards, tags=["Ollama"], summary="Whether anybody is here",
+          sync_to_thread=False)  # fmt: skip
+    def alive() -> None:
+        """Clients knock like this before they ask."""
+
+    return [version, tags, ps, show, alive]
 
 
 def named(name: str | None) -> str:
