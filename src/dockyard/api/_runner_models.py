@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 from litestar import MediaType, Request, Response, delete, get, post
@@ -21,6 +21,9 @@ from dockyard.artifact.reference import is_source
 from dockyard.artifact.store import Entry, Store
 from dockyard.errors import Conflict, DockyardError, InvalidRequest, ModelNotFound, NotFound, UnsupportedParameter
 from dockyard.types import OnProgress
+
+if TYPE_CHECKING:
+    from dockyard.artifact.registry.client import Registry
 
 LOADED = "Model loaded successfully"
 
@@ -184,9 +187,9 @@ def _remote(site: Site, name: str) -> dict[str, Any]:
         return wire.described(read_artifact(fetch, root.digest), None, [str(reference)], 0)
 
 
-def _blob(registry: Any, repository: str, digest: str) -> bytes:
+def _blob(registry: Registry, repository: str, digest: str) -> bytes:
     with registry.open_blob(repository, digest, {}) as reply:
-        return cast("bytes", reply.read())
+        return b"".join(iter(lambda: reply.read(1 << 16), b""))
 
 
 def _save(site: Site, name: str, file: BinaryIO) -> None:

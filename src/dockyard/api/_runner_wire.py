@@ -74,7 +74,9 @@ def told(value: float | None) -> str | None:
     """Seconds as Go writes a duration."""
     if value is None:
         return None
-    return f"{value:g}s" if value > 0 else str(int(value))
+    if value <= 0:
+        return str(int(value))
+    return f"{value:.0f}s" if value.is_integer() else f"{value:.3f}s"
 
 
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -63,6 +63,7 @@ class Door(Light):
     """Makes the application of the other dialects, and says what they answer; not used on a hub."""
     others: tuple[Light, Routes] | None = None
     """That application, once somebody asked for something that this one does not know."""
+    _gathering: asyncio.Future[tuple[Light, Routes]] | None = None
     _begins: tuple[str, ...] | None = None
     _whole: frozenset[str] = frozenset()
 
@@ -123,8 +124,15 @@ class Door(Light):
 
     async def _gather(self) -> tuple[Light, Routes]:
         if self.others is None:
-            made = await asyncio.to_thread(self.further)
-            self.others = self.others or made
+            # Dialects keep what they know of the server: they are made once, however many ask at the same time.
+            work = self._gathering
+            if work is None:
+                work = self._gathering = asyncio.ensure_future(asyncio.to_thread(self.further))
+            try:
+                self.others = await asyncio.shield(work)
+            finally:
+                if work.done() and self._gathering is work:
+                    self._gathering = None
         return self.others
 
 

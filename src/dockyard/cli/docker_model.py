@@ -140,7 +140,8 @@ def configure(
     if flags and not any(flag.startswith("-") for flag in flags[:1]):
         raise InvalidRequest(f"{flags[0]!r} is no flag", hint="docker model configure MODEL -- --temp 0")
     body = _configuration(model, context, flags, keep_alive=keep_alive, mode=mode, think=think)
-    return _ask("POST", "/engines/_configure", body) and None
+    _ask("POST", "/engines/_configure", body)
+    return None
 
 
 @app.command("status")
@@ -230,14 +231,16 @@ def up(
     from dockyard.errors import DockyardError
 
     if not model:
-        return _tell("error", "options.model is required") or 1
+        _tell("error", "options.model is required")
+        return 1
     try:
         for name in model:
             _pull(name, lambda text: _tell("info", text))
             _ask("POST", f"/engines/{backend}/_configure", _configuration(name, context, shlex.split(flags or "")))
         endpoint = _endpoints()["endpoint"]
     except DockyardError as error:
-        return _tell("error", f"{error.message} ({error.hint})" if error.hint else error.message) or 1
+        _tell("error", f"{error.message} ({error.hint})" if error.hint else error.message)
+        return 1
     _tell("setenv", f"URL={endpoint}")
     for name in model:
         _tell("setenv", f"MODEL={name}")
@@ -283,7 +286,13 @@ def _configuration(
     mode: str | None = None,
     think: bool | None = None,
 ) -> dict[str, Any]:
-    body = {"model": model, "context-size": context, "runtime-flags": flags, "keep_alive": keep_alive, "mode": mode}
+    body: dict[str, Any] = {
+        "model": model,
+        "context-size": context,
+        "runtime-flags": flags,
+        "keep_alive": keep_alive,
+        "mode": mode,
+    }
     if think is not None:
         body["llamacpp"] = {"reasoning-budget": -1 if think else 0}
     return {name: value for name, value in body.items() if value}
