@@ -10,45 +10,7 @@ from dockyard.types import Json, Message
 _MEDIA = {"image_url": ("vision", "url"), "input_audio": ("audio", "data")}
 """Parts that are not text: what a model must be able to, and where the content is."""
 
-_TOOLS = (
-    "{%- if tools %}"
-    "{{- '<|im_start|>system\\n' }}"
-    "{%- if messages and messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}"
-    "{{- '# Tools\\n\\nYou may call one or more functions to assist with the user query.\\n\\n"
-    "You are provided with function signatures within <tools></tools> XML tags:\\n<tools>' }}"
-    "{%- for tool in tools %}{{- '\\n' }}{{- tool | tojson }}{%- endfor %}"
-    "{{- '\\n</tools>\\n\\nFor each function call, return a json object with function name and arguments within "
-    "<tool_call></tool_call> XML tags:\\n<tool_call>\\n"
-    '{\\"name\\": <function-name>, \\"arguments\\": <args-json-object>}\\n</tool_call><|im_end|>\\n\' }}'
-    "{%- for message in messages %}"
-    "{%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}"
-    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
-    "{%- elif message.role == 'assistant' %}"
-    "{{- '<|im_start|>assistant' }}"
-    "{%- if message.content %}{{- '\\n' + message.content }}{%- endif %}"
-    "{%- for tool_call in message.tool_calls or [] %}"
-    "{%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}"
-    '{{- \'\\n<tool_call>\\n{\\"name\\": \\"\' }}{{- tool_call.name }}{{- \'\\", \\"arguments\\": \' }}'
-    "{{- tool_call.arguments | tojson }}{{- '}\\n</tool_call>' }}"
-    "{%- endfor %}"
-    "{{- '<|im_end|>\\n' }}"
-    "{%- elif message.role == 'tool' %}"
-    "{%- if loop.index0 == 0 or messages[loop.index0 - 1].role != 'tool' %}{{- '<|im_start|>user' }}{%- endif %}"
-    "{{- '\\n<tool_response>\\n' }}{{- message.content }}{{- '\\n</tool_response>' }}"
-    "{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{- '<|im_end|>\\n' }}{%- endif %}"
-    "{%- endif %}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
-    "{%- else %}"
-)
-"""How Hermes and Qwen models are told of tools: the form most models of the ChatML family have seen."""
-
-
-def with_tools(template: str | None) -> str | None:
-    """A ChatML template that has no place for tools, with one; None where nothing need or can be done."""
-    if template is None or "tools" in template or "<|im_start|>" not in template:
-        return None
-    return _TOOLS + template + "{%- endif %}"
+_PARSER = "Unable to generate parser for this template. Automatic parser generation failed: "
 
 
 def settle_tools(fields: dict[str, Json]) -> None:
@@ -81,6 +43,17 @@ def settle_tools(fields: dict[str, Json]) -> None:
     fields["tool_choice"] = mode
     if choice.get("type") == "function":
         fields["parallel_tool_calls"] = False
+
+
+def named(error: InvalidRequest, extra: dict[str, Json]) -> InvalidRequest:
+    """A complaint about a schema or a grammar, with the field that it came in."""
+    if error.param is not None or type(error) is not InvalidRequest:
+        return error
+    reason = error.message.replace(_PARSER, "")
+    if "schema" in reason.lower():
+        fields = ("response_format", "json_schema", "tools")
+        return InvalidRequest(reason, param=next((name for name in fields if extra.get(name)), None))
+    return InvalidRequest(reason, param="grammar" if "grammar" in extra and "grammar" in reason.lower() else None)
 
 
 def check_media(messages: Sequence[Message], able: frozenset[str]) -> None:

@@ -60,7 +60,7 @@ class Embedded:
         """Run a request; ``receive`` gets each event's JSON, and True from it cancels at once."""
         try:
             getattr(self._server, _ROUTES[kind])(body, receive)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             # Templates and schemas that llama.cpp chokes on come as plain exceptions, before anything is decoded.
             raise InvalidRequest(f"llama.cpp: {error}") from error
 

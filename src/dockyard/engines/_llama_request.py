@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from dockyard.engines._llama_chat import settle_tools
@@ -20,6 +22,9 @@ ACCEPTS = frozenset(
     }
 )  # fmt: skip
 """Fields of ``Request.extra`` that reach llama.cpp. None of them touches files, slots or the machine."""
+
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*')
+"""What a grammar says literally: text, character classes and comments."""
 
 _RENAMED = (
     ("max_tokens", "max_tokens"),
@@ -40,6 +45,9 @@ def prompt_fields(request: Request) -> dict[str, Json]:
         if name not in ACCEPTS:
             raise UnsupportedParameter(f"the llamacpp engine does not take {name!r}", param=name)
     fields: dict[str, Json] = dict(request.extra)
+    if isinstance(grammar := fields.get("grammar"), str) and "<" in _QUOTED.sub("", grammar):
+        # One that asks for a token which ends an answer makes llama.cpp abort the process.
+        raise UnsupportedParameter("grammars that name tokens are not taken", param="grammar", hint="write their text")
     settle_tools(fields)
     if request.messages is not None:
         fields["messages"] = msgspec.to_builtins(request.messages)

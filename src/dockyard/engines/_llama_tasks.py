@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -16,8 +17,14 @@ Reply = TypeVar("Reply")
 Ask = Callable[[str, bytes], bytes]
 """Sends a body to a route of llama.cpp's server and gives its reply."""
 
+BIAS = 10_000.0
+"""Added to a token's logit so that it must come; the probabilities told are those before any bias."""
+
 FORCED = 128
 """Prompt tokens that are scored in one go; between two, a cancellation is seen."""
+
+LISTED = (256, 1 << 20)
+"""How many alternatives are read through for a token that is not told otherwise; the last is more than there are."""
 
 _FIM = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
@@ -72,9 +79,17 @@ class _Likely(msgspec.Struct):
     top_logprobs: list[_Likely] = []
 
 
+class _Piece(msgspec.Struct):
+    id: int
+    piece: str | list[int]
+
+
+class _Pieces(msgspec.Struct):
+    tokens: list[_Piece]
+
+
 class _Forced(msgspec.Struct):
     completion_probabilities: list[_Likely] = []
-    tokens_cached: int = 0
 
 
 class Tasks:
@@ -173,26 +188,53 @@ class Tasks:
         exact, and as slow as an answer of that length.
         """
         self._check(len(ids) + 1, "the prompt", "prompt")
+        pieces = self._pieces(ids)
+        alone = {each for each, piece in pieces.items() if _may_end(piece)}
+        parts = {each for each, piece in pieces.items() if _is_part(piece)}
         found: list[TokenLogprob | None] = [None]
         while len(found) < len(ids):
             if emit(None):
                 return None
             begin = len(found)
-            ahead = ids[begin : begin + FORCED]
-            fields: dict[str, Json] = {
-                "prompt": ids[:begin], "grammar": "root ::= " + " ".join(f"<[{each}]>" for each in ahead),
-                "n_predict": len(ahead), "n_probs": max(1, wanted), "temperature": 0, "samplers": ["top_k"],
-                "top_k": 1, "cache_prompt": True, "repeat_penalty": 1.0,
-            }  # fmt: skip
-            if lora is not None:
-                fields["lora"] = lora
-            told = self._told("/completion", fields, _Forced).completion_probabilities
-            if [each.id for each in told] != ahead[: len(told)] or not told:
-                raise EngineError(
-                    "llama.cpp left the prompt while it was scored", hint="the worker's log may tell more"
-                )
-            found += [_logprob(each, wanted) for each in told]
-        return Result(tokens=tuple(ids), prompt_logprobs=tuple(found))
+            before, wanted_id = ids[:begin], ids[begin]
+            if wanted_id in parts:
+                found.append(self._looked_up(before, wanted_id, wanted, lora))
+                continue
+            ahead = list(itertools.takewhile(lambda each: each not in alone | parts, ids[begin : begin + FORCED]))
+            if ahead:
+                told = self._forced(before, len(ahead), wanted, lora, grammar=_exactly(ahead))
+            else:
+                ahead = [wanted_id]
+                told = self._forced(before, 1, wanted, lora, logit_bias=[(wanted_id, BIAS)])
+            if not told or [each.id for each in told] != ahead[: len(told)]:
+                raise EngineError("llama.cpp left the prompt while it was scored", hint="the worker's log may tell")
+            found += [_logprob(each, each.top_logprobs[:wanted]) for each in told]
+        named = [each and _named(each, pieces[token]) for token, each in zip(ids, found, strict=True)]
+        return Result(tokens=tuple(ids), prompt_logprobs=tuple(named))
+
+    def _looked_up(self, before: list[int], token: int, wanted: int, lora: Json) -> TokenLogprob:
+        """A token that leaves a character unfinished is not told when it is drawn: something else is, and all
+        alternatives to that."""
+        (other, *_) = self.tokens("a", special=False)
+        for listed in LISTED:
+            (told,) = self._forced(before, 1, listed, lora, logit_bias=[(other, BIAS)])
+            for each in told.top_logprobs:
+                if each.id == token:
+                    return _logprob(each, told.top_logprobs[:wanted])
+        raise EngineError("llama.cpp does not tell how likely a token of the prompt is")
+
+    def _forced(self, prompt: list[int], steps: int, listed: int, lora: Json, **force: Json) -> list[_Likely]:
+        fields: dict[str, Json] = {
+            "prompt": prompt, "n_predict": steps, "n_probs": max(1, listed), "temperature": 0, "samplers": ["top_k"],
+            "top_k": 1, "cache_prompt": True, **force,
+        }  # fmt: skip
+        if lora is not None:
+            fields["lora"] = lora
+        return self._told("/completion", fields, _Forced).completion_probabilities
+
+    def _pieces(self, ids: list[int]) -> dict[int, bytes]:
+        found = self._told("/tokenize", {"content": sorted(set(ids)), "with_pieces": True}, _Pieces).tokens
+        return {each.id: bytes(each.piece) if isinstance(each.piece, list) else each.piece.encode() for each in found}
 
     def _check(self, length: int, what: str, param: str) -> None:
         if length > self._context:
@@ -226,6 +268,29 @@ def _whole(result: Result, read: int) -> Chunk:
     return Chunk(finish="stop", usage=Usage(prompt_tokens=read), result=result)
 
 
-def _logprob(found: _Likely, wanted: int) -> TokenLogprob:
-    top = [TokenLogprob(each.token, each.logprob, each.bytes) for each in found.top_logprobs[:wanted]]
+def _exactly(ids: list[int]) -> str:
+    return "root ::= " + " ".join(f"<[{each}]>" for each in ids)
+
+
+def _may_end(piece: bytes) -> bool:
+    """Whether a token might end an answer, by its looks: where a grammar asks for such a one llama.cpp aborts."""
+    return not piece or b"<" in piece or b"[" in piece
+
+
+def _is_part(piece: bytes) -> bool:
+    """Whether a token begins or ends within a character."""
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _named(found: TokenLogprob, piece: bytes) -> TokenLogprob:
+    """With the token's own text; llama.cpp shows control tokens as nothing."""
+    return TokenLogprob(piece.decode("utf-8", "replace"), found.logprob, list(piece), found.top)
+
+
+def _logprob(found: _Likely, listed: list[_Likely]) -> TokenLogprob:
+    top = [TokenLogprob(each.token, each.logprob, each.bytes) for each in listed]
     return TokenLogprob(found.token, found.logprob, found.bytes, top)

@@ -15,10 +15,12 @@ from typing import Protocol, cast
 import msgspec
 
 from dockyard.engines import Emit, LoadPlan
+from dockyard.engines import _llama_forced as forced
 from dockyard.engines._llama_adapters import as_gguf
 from dockyard.engines._llama_adapters import size as adapter_bytes
 from dockyard.engines._llama_answer import Answer
-from dockyard.engines._llama_chat import check_media, with_tools
+from dockyard.engines._llama_chat import check_media, named
+from dockyard.engines._llama_chatml import with_tools
 from dockyard.engines._llama_flags import NATIVE_ONLY, Flags, read_flags
 from dockyard.engines._llama_native import Native, find
 from dockyard.engines._llama_plan import draft, pooling, shape
@@ -73,6 +75,7 @@ class LlamaCpp:
         self._able: frozenset[str] = frozenset()
         self._names: list[str] = []
         self._always = 0
+        self._untrained = False
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
         if any(not Path(path).is_file() for path in files.weights):
@@ -88,8 +91,8 @@ class LlamaCpp:
             raise InvalidRequest("flag native: no llama-server is on the path or in settings", param="flags.native")
         if native is None and find_spec("xllamacpp") is None:
             raise EngineUnavailable("neither xllamacpp nor a llama-server is there", hint="pip install xllamacpp")
-        if native is None and (named := [name for name in NATIVE_ONLY if getattr(flags, name)]):
-            raise InvalidRequest(f"flag {named[0]}: only a native llama-server has it", param=f"flags.{named[0]}")
+        if native is None and (wanted := [name for name in NATIVE_ONLY if getattr(flags, name)]):
+            raise InvalidRequest(f"flag {wanted[0]}: only a native llama-server has it", param=f"flags.{wanted[0]}")
         if files.offers and flags.prompt_cache:
             raise InvalidRequest("flag prompt_cache: it mixes up adapters", param="flags.prompt_cache")
         found = shape(files, options, settings, hardware, flags)
@@ -124,7 +127,8 @@ class LlamaCpp:
         begun = time.monotonic()
         flags = msgspec.convert(plan.details["flags"], Flags)
         template = _template(files)
-        template = with_tools(template or files.facts.chat_template) or template
+        taught = with_tools(template or files.facts.chat_template)
+        template, self._untrained = taught or template, taught is not None
         self._tools = "tools" in (template or files.facts.chat_template or "tools")
         self._reference = files.reference
         self._mode = cast("Mode", plan.details["mode"])
@@ -213,7 +217,12 @@ class LlamaCpp:
                 fields["prompt"] = request.prompt
         if request.sampling.prompt_logprobs is not None and self._scored(tasks, request, dict(fields), emit):
             return
-        self._run(driver, request, body(request, fields, self._parallel), emit)
+        kind = "chat" if request.messages is not None else "complete"
+        if self._untrained and kind == "chat" and forced.wanted(fields):
+            name, fields = forced.begin(driver.ask, request, fields)
+            kind, emit = "complete", forced.as_call(name, emit)
+            request = msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, stop=()))
+        self._run(driver, kind, request, body(request, fields, self._parallel), emit)
 
     def _scored(self, tasks: Tasks, request: Request, fields: dict[str, Json], emit: Emit) -> bool:
         """Emit the log-probabilities of the prompt; True: that was all there is to do."""
@@ -236,13 +245,14 @@ class LlamaCpp:
             emit(Chunk(index=index, finish="length", usage=usage if last else None, result=None if index else result))
         return True
 
-    def _run(self, driver: Driver, request: Request, sent: bytes, emit: Emit) -> None:
-        kind = "chat" if request.messages is not None else "complete"
+    def _run(self, driver: Driver, kind: str, request: Request, sent: bytes, emit: Emit) -> None:
         share: Share | None = self._pool.share()
         while share is not None:
             answer = Answer(emit, request.sampling.logprobs, share)
             try:
                 driver.stream(kind, sent, answer)
+            except InvalidRequest as error:
+                raise named(error, request.extra) from error
             finally:
                 share.release()
             if not (answer.yielded and answer.silent):
