@@ -76,6 +76,18 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         await body.feed(request.stream(), lambda file: archive.load(site.store, file))
         return Response(_lines(request, "pull").success(LOADED), media_type=_media(request))
 
+    @delete("/models/purge", guards=guards, status_code=200, summary="Remove every model", **about)  # type: ignore[arg-type]
+    async def purge() -> None:
+        for digest in {model["id"] for model in await asyncio.to_thread(listed, site.store)}:
+            await _remove(site, digest, force=True)
+
+    return [models, create, load, *_single(site), purge]
+
+
+def _single(site: Site) -> list[HTTPRouteHandler]:
+    """Those about one model by its name."""
+    guards, about = [site.require("manage")], {"tags": ["Model Runner"]}
+
     @get("/models/{name:path}", guards=guards, summary="One model, or with `/export` its tar archive", **about)  # type: ignore[arg-type]
     async def inspect(name: FromPath[str], remote: FromQuery[str | None] = None) -> Response[Any] | Stream:
         name, verb = _split(name, "export")
@@ -102,17 +114,12 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
             return Response(await asyncio.to_thread(_repackage, site, name, asked), status_code=201)
         raise NotFound(f"there is nothing at /models/{name}", hint="POST to its /tag, /push or /repackage")
 
-    @delete("/models/purge", guards=guards, status_code=200, summary="Remove every model", **about)  # type: ignore[arg-type]
-    async def purge() -> None:
-        for digest in {model["id"] for model in await asyncio.to_thread(listed, site.store)}:
-            await _remove(site, digest, force=True)
-
     @delete("/models/{name:path}", guards=guards, status_code=200, summary="Remove a name, or a model", **about)  # type: ignore[arg-type]
     async def remove(name: FromPath[str], force: FromQuery[str | None] = None) -> list[dict[str, str]]:
         forced = force is not None and force.lower() not in ("false", "0")
         return await _remove(site, name.removeprefix("/"), force=forced)
 
-    return [models, create, load, inspect, change, purge, remove]
+    return [inspect, change, remove]
 
 
 TAR = "application/x-tar"

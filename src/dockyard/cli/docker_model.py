@@ -11,18 +11,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from dockyard.client import AsyncClient
+from dockyard.cli._docker_model import ask, configuration, endpoints, fetched, models_there, reachable, spellings
 
 COMPATIBLE = "1.2.6"
 """Of Model Runner's command line; Compose hands runtime flags on to 1.0.6 and later."""
 OWN = frozenset({"run", "push", "tag", "rm", "inspect", "show", "df", "logs", "package", "search", "stop"})
-BRIDGE = "172.17.0.1"
-"""Where containers find this machine, unless the bridge says otherwise."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="MODEL")]
@@ -89,14 +86,14 @@ def ls(
     from dockyard.cli._output import show_json, show_table
 
     if openai:
-        return show_json(_ask("GET", "/v1/models"))
-    found = _models()
+        return show_json(ask("GET", "/v1/models"))
+    found = models_there()
     if quiet:
         for model in found:
             print(model["id"])
         return None
     if as_json:
-        return show_json([{**model, "tags": _spellings(model["tags"])} for model in found])
+        return show_json([{**model, "tags": spellings(model["tags"])} for model in found])
     rows = [
         (
             tag,
@@ -116,7 +113,7 @@ app.command("list", hidden=True)(ls)
 @app.command("pull")
 def pull(model: Name) -> None:
     """Fetch a model."""
-    print("Model pulled successfully" if _pull(model, print) else "Using cached model")
+    print("Model pulled successfully" if fetched(model, print) else "Using cached model")
 
 
 @app.command("configure")
@@ -136,11 +133,11 @@ def configure(
     if model == "show":
         from dockyard.cli._output import show_json
 
-        return show_json(_ask("GET", "/engines/_configure" + (f"?model={flags[0]}" if flags else "")))
+        return show_json(ask("GET", "/engines/_configure" + (f"?model={flags[0]}" if flags else "")))
     if flags and not any(flag.startswith("-") for flag in flags[:1]):
         raise InvalidRequest(f"{flags[0]!r} is no flag", hint="docker model configure MODEL -- --temp 0")
-    body = _configuration(model, context, flags, keep_alive=keep_alive, mode=mode, think=think)
-    _ask("POST", "/engines/_configure", body)
+    body = configuration(model, context, flags, keep_alive=keep_alive, mode=mode, think=think)
+    ask("POST", "/engines/_configure", body)
     return None
 
 
@@ -151,7 +148,7 @@ def status(as_json: Json = False) -> int:
     from dockyard.errors import ServerUnreachable
 
     try:
-        found = {"running": True, "backends": _ask("GET", "/engines/status"), "kind": "Dockyard", **_endpoints()}
+        found = {"running": True, "backends": ask("GET", "/engines/status"), "kind": "Dockyard", **endpoints()}
     except ServerUnreachable as error:
         if not as_json:
             raise
@@ -161,7 +158,7 @@ def status(as_json: Json = False) -> int:
         show_json(found)
         return 0
     print(f"Dockyard is running on {found['endpointHost']}")
-    print(f"Containers reach it on {found['endpoint']}" if _reachable(found["endpoint"]) else NOT_REACHABLE)
+    print(f"Containers reach it on {found['endpoint']}" if reachable(found["endpoint"]) else NOT_REACHABLE)
     for backend, state in found["backends"].items():
         print(f"{backend}: {state}")
     return 0
@@ -178,7 +175,7 @@ def ps(as_json: Json = False) -> None:
     """List loaded models."""
     from dockyard.cli._output import show_json, show_table
 
-    found = _ask("GET", "/engines/ps")
+    found = ask("GET", "/engines/ps")
     if as_json:
         return show_json(found)
     names = ("model_name", "backend_name", "mode", "last_used")
@@ -193,7 +190,7 @@ def unload(
 ) -> None:
     """Unload models that are idle."""
     body = {"all": everything, "backend": backend, "models": models or []}
-    print(f"Unloaded {_ask('POST', '/engines/unload', body)['unloaded_runners']} model(s).")
+    print(f"Unloaded {ask('POST', '/engines/unload', body)['unloaded_runners']} model(s).")
 
 
 @app.command("requests")
@@ -201,7 +198,7 @@ def requests(model: Annotated[str | None, typer.Option(help="Only this model's."
     """Show the last requests of each model."""
     from dockyard.cli._output import show_json
 
-    show_json(_ask("GET", "/engines/requests" + (f"?model={model}" if model else "")))
+    show_json(ask("GET", "/engines/requests" + (f"?model={model}" if model else "")))
 
 
 @app.command("version")
@@ -235,9 +232,9 @@ def up(
         return 1
     try:
         for name in model:
-            _pull(name, lambda text: _tell("info", text))
-            _ask("POST", f"/engines/{backend}/_configure", _configuration(name, context, shlex.split(flags or "")))
-        endpoint = _endpoints()["endpoint"]
+            fetched(name, lambda text: _tell("info", text))
+            ask("POST", f"/engines/{backend}/_configure", configuration(name, context, shlex.split(flags or "")))
+        endpoint = endpoints()["endpoint"]
     except DockyardError as error:
         _tell("error", f"{error.message} ({error.hint})" if error.hint else error.message)
         return 1
@@ -275,135 +272,6 @@ def describe() -> None:
 
 def _tell(kind: str, message: str) -> None:
     print(json.dumps({"type": kind, "message": message}), flush=True)
-
-
-def _configuration(
-    model: str,
-    context: int | None,
-    flags: list[str] | None,
-    *,
-    keep_alive: str | None = None,
-    mode: str | None = None,
-    think: bool | None = None,
-) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": model,
-        "context-size": context,
-        "runtime-flags": flags,
-        "keep_alive": keep_alive,
-        "mode": mode,
-    }
-    if think is not None:
-        body["llamacpp"] = {"reasoning-budget": -1 if think else 0}
-    return {name: value for name, value in body.items() if value}
-
-
-def _ask(method: str, path: str, body: Any = None) -> Any:
-    """One exchange with the server, which must be there."""
-    from dockyard.cli._connect import ask_server
-
-    return ask_server(None, lambda client: client.call(method, path, body))
-
-
-def _models() -> list[Any]:
-    """The server's models; without one, those of the store on this machine."""
-    from dockyard.cli._connect import find_server, open_store, read_settings
-
-    settings = read_settings()
-    if find_server(None, settings) is not None:
-        return list(_ask("GET", "/models"))
-    from dockyard.api._runner_models import listed
-
-    return listed(open_store(settings))
-
-
-def _spellings(tags: list[str]) -> list[str]:
-    """Every way to write a name: Compose compares texts, and pulls what it does not find."""
-    from dockyard.artifact.reference import familiar, parse
-    from dockyard.cli._connect import read_settings
-    from dockyard.errors import InvalidReference
-
-    settings, found = read_settings(), dict.fromkeys(tags)
-    for tag in tags:
-        try:
-            reference = parse(tag)
-        except InvalidReference:
-            continue  # what came from elsewhere than a registry has one name
-        short = familiar(reference, registry=settings.default_registry, namespace=settings.default_namespace)
-        plain = tag.removeprefix(f"{settings.default_registry}/")
-        found |= dict.fromkeys((tag.removesuffix(":latest"), plain, plain.removesuffix(":latest"), short))
-    return list(found)
-
-
-def _pull(model: str, show: Any) -> bool:
-    """Fetch a model where the server is, else into this machine's store; whether anything had to come."""
-    from dockyard.cli._connect import find_server, read_settings
-
-    settings = read_settings()
-    if any(model in _spellings(one["tags"]) for one in _models()) and settings.offline:
-        return False
-    client = find_server(None, settings)
-    moved: set[str] = set()
-
-    def tell(news: dict[str, Any]) -> None:
-        if news.get("message"):
-            show(news["message"])
-        if news.get("current", 0) < news.get("total", 0) and news.get("item") not in moved:
-            moved.add(news["item"])
-            show(f"Pulling {news['item']} ({news['total']} bytes)")
-
-    if client is None:
-        import msgspec
-
-        from dockyard.artifact.transfer import pull as fetch
-        from dockyard.cli._connect import open_store
-
-        fetch(open_store(settings), model, settings, on_progress=lambda news: tell(msgspec.to_builtins(news)))
-        return bool(moved)
-
-    async def follow(client: AsyncClient) -> None:
-        async for news in client.lines("POST", "/api/dockyard/pull", {"model": model}):
-            tell(news)
-
-    from dockyard.cli._connect import ask_server
-
-    ask_server(None, follow)
-    return bool(moved)
-
-
-def _endpoints() -> dict[str, str]:
-    """Where this machine and where containers find the server; both end in ``/v1/``, as Model Runner's do."""
-    from urllib.parse import urlsplit
-
-    from dockyard.cli._connect import named_server
-
-    found = _ask("GET", "/api/dockyard/status")
-    url = (named_server(None) or found["url"]).rstrip("/").removesuffix("/v1")
-    here = urlsplit(url)
-    host = str(found["host"])
-    if named_server(None) is None and host in ("0.0.0.0", "::", ""):  # noqa: S104 - it is compared, not listened on
-        outside = f"{here.scheme}://{_bridge()}:{here.port}"
-    else:
-        outside = url
-    return {"endpoint": f"{outside}/v1/", "endpointHost": f"{url}/v1/"}
-
-
-def _bridge() -> str:
-    """This machine's address on Docker's default bridge."""
-    import socket
-
-    import psutil
-
-    addresses = psutil.net_if_addrs().get("docker0", [])
-    return next((one.address for one in addresses if one.family == socket.AF_INET), BRIDGE)
-
-
-def _reachable(url: str) -> bool:
-    from urllib.parse import urlsplit
-
-    from dockyard.settings import LOOPBACK
-
-    return urlsplit(url).hostname not in LOOPBACK
 
 
 if __name__ == "__main__":
