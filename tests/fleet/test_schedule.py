@@ -41,14 +41,14 @@ def traces(draw: st.DrawFn, *, exact: bool, giving_up: bool = False) -> tuple[di
         models[key] = Model(need, actual, load, draw(st.sampled_from([0.0, 0.5])))
     gaps = st.sampled_from([0.0, 0.1, 1.0, 5.0, 30.0])
     now, arrivals = 0.0, []
-    for _ in range(draw(st.integers(1, 40))):
+    for _ in range(draw(st.integers(1, 20))):
         now += draw(gaps)
         patience = draw(st.sampled_from([None, 0.5, 5.0])) if giving_up else None
         arrivals.append(Arrival(now, draw(st.sampled_from(sorted(models))), draw(gaps), patience))
     return models, arrivals
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(traces(exact=True))
 def test_nothing_that_must_not_happen_happens(case: tuple[dict[str, Model], list[Arrival]]) -> None:
     models, trace = case
@@ -59,7 +59,7 @@ def test_nothing_that_must_not_happen_happens(case: tuple[dict[str, Model], list
     assert outcome.longest <= 10.0 + len(models) * longest
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(traces(exact=False))
 def test_wrong_predictions_are_corrected_and_starve_nobody(case: tuple[dict[str, Model], list[Arrival]]) -> None:
     models, trace = case
@@ -68,7 +68,7 @@ def test_wrong_predictions_are_corrected_and_starve_nobody(case: tuple[dict[str,
     assert outcome.refused <= sum(arrival.model in impossible for arrival in trace)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(traces(exact=True, giving_up=True))
 def test_callers_who_give_up_leave_nothing_behind(case: tuple[dict[str, Model], list[Arrival]]) -> None:
     models, trace = case

@@ -137,10 +137,11 @@ class Loads:
     def refresh(self, pools: Iterable[Pool], now: float) -> None:
         """Wants are what pools need for those who wait in them."""
         for pool in pools:
-            if pool.present:
-                pool.turns.clear()
+            if not pool.pending or pool.present:
+                if pool.turns:
+                    pool.turns.clear()
                 continue
-            replica = pool.next_replica() if pool.pending else None
+            replica = pool.next_replica()
             if replica is not None:
                 self._take_turns(pool)
                 want = self._wants.get(replica.key)
@@ -159,10 +160,14 @@ class Loads:
 
         Models that must leave, or that get nothing new, are marked so.
         """
-        state = self._state(now)
         commands: list[Command] = []
         refused: list[tuple[Pool, Refuse]] = []
         held: set[str] = set()
+        if not self._wants:
+            for resident in self.residents.values():
+                resident.held = False
+            return commands, refused
+        state = self._state(now)
         for shot in sorted(state.wants, key=lambda want: admission.turn(state, want)):
             want = self._wants[shot.key]
             if shot.batch and not batch:

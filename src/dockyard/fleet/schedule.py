@@ -170,6 +170,7 @@ class Schedule:
                 again = again or (pool.pending and not pool.present)
         commands.extend(self._evictions(now))
         commands.extend(self._grants(now))
+        commands.extend(self._loans(now))
         yielded, self.lanes.yielded = self.lanes.yielded, []
         return [*(Preempt(ticket) for ticket in yielded), *commands]
 
@@ -203,12 +204,17 @@ class Schedule:
     def _grants(self, now: float) -> list[Command]:
         found: list[Command] = []
         for pool in self._pools.values():
-            if pool.pending:
+            if pool.members and pool.wanted:
                 ready = [member for member in pool.members.values() if member.ready]
                 if ready and pool.visitors:
                     found.extend(self._welcome(pool, ready[0]))
-                while ready and (grant := self._next(pool, ready, now)) is not None:
+                while ready and len(pool.waiting) and (grant := self._next(pool, ready, now)) is not None:
                     found.append(grant)
+        return found
+
+    def _loans(self, now: float) -> list[Command]:
+        """What is left when all others have what they can have goes to batch work, if it may run."""
+        found: list[Command] = []
         if self.lanes.open(now):
             for pool in self._pools.values():
                 while len(pool.batch) and not len(pool.waiting) and (grant := self._lend(pool, now)) is not None:

@@ -86,6 +86,7 @@ class Simulator:
         self.exact = all(model.actual <= model.need for model in models.values())
         self.outcome = Outcome()
         self._arrivals: list[Arrival] = []
+        self._woken = -1.0
         self._events: list[tuple[float, int, str, Any]] = []
         self._order = itertools.count()
         self._waiting: dict[int, Arrival] = {}
@@ -214,7 +215,8 @@ class Simulator:
                     self.outcome.refused += 1
         self._check(now)
         wake = self.schedule.next_wake(now)
-        if wake is not None:
+        if wake is not None and not now < self._woken <= wake:
+            self._woken = wake
             self._at(wake, "wake", None)
 
     def _check(self, now: float) -> None:
