@@ -130,8 +130,6 @@ class Tokenize(_Dialect):
         if None not in (asked.add_special_tokens, asked.add_special):
             raise InvalidRequest("send 'add_special_tokens' or 'add_special', not both", param="add_special")
         special = asked.add_special_tokens if asked.add_special_tokens is not None else asked.add_special
-        if special is None and asked.content is not None:
-            special = False  # llama-server's default; vLLM's is what the model expects
         if special is not None:
             extra["add_special_tokens"] = special
         request = Request(
