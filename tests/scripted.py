@@ -86,6 +86,7 @@ class ScriptedLease:
         self._fleet = fleet
         self._released = False
         self.model = fleet.models()[0]
+        self.adapter = None
 
     async def generate(self, request: Request) -> AsyncGenerator[list[Chunk], None]:
         fleet = self._fleet

@@ -320,6 +320,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     On the wire every field is there, so that scripts need no defaults of their own.
     ``state`` is "loading", "ready", "draining", "restarting" or "failed"; ``active`` and ``queued`` count requests.
+    ``limits`` says what bounds its processor time and memory, if anything does.
     """
 
     reference: str
@@ -340,6 +341,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     reason: str = ""
     mode: Mode = "generate"
+    limits: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

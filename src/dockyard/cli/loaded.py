@@ -25,7 +25,7 @@ def ps(as_json: AsJson = False, host: Host = None) -> None:
     rows = [
         (
             model["reference"],
-            model["engine"],
+            model["engine"] + (f" ({mode})" if (mode := model.get("mode", "generate")) != "generate" else ""),
             model["state"],
             f"{model['active']}/{model['parallel']}" + (f"+{model['queued']}" if model["queued"] else ""),
             model["context"],
@@ -36,7 +36,11 @@ def ps(as_json: AsJson = False, host: Host = None) -> None:
         for model in found
     ]
     titles = ("model", "engine", "state", "requests", "context", "predicted", "measured", "unloads in")
-    return show_table(titles, rows)
+    show_table(titles, rows)
+    for model in found:
+        if limits := model.get("limits"):
+            print(f"{model['reference']}: {limits}")
+    return None
 
 
 def status(as_json: AsJson = False, host: Host = None) -> int:

@@ -202,6 +202,7 @@ class Replica:
             restarts=self.restarts,
             reason=f"{wait.reason} (place {wait.place}, about {wait.estimate:.0f} s)" if wait else self._reason(),
             mode=self.group.mode,
+            limits=self.limits.text,
         )
 
     def _measured(self) -> int | None:
@@ -213,4 +214,4 @@ class Replica:
     def _reason(self) -> str:
         if self.resident is None and self.health.failures:
             return self.health.last
-        return f"{self.why}; {self.limits.text}" if self.limits.text else self.why
+        return self.why

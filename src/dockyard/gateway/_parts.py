@@ -9,7 +9,7 @@ import msgspec
 
 from dockyard.guards import Guard
 from dockyard.settings import Settings
-from dockyard.types import Call, Chunk, Kind, Lane, LoadedModel, Request
+from dockyard.types import Adapter, Call, Chunk, Kind, Lane, LoadedModel, Request
 
 if TYPE_CHECKING:
     from dockyard.gateway.keyring import Keyring
@@ -24,6 +24,9 @@ class Lease(Protocol):
 
     @property
     def model(self) -> LoadedModel: ...
+
+    @property
+    def adapter(self) -> Adapter | None: ...
 
     def generate(self, request: Request) -> Any: ...
 

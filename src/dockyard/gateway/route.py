@@ -15,7 +15,7 @@ def step(parts: Parts) -> Inbound:
         lease = await fleet.lease(call.model, call.request.kind, lane=call.lane, key=key, keep_alive=call.keep_alive)
         call.cleanups.append(lease.release)
         loaded = lease.model
-        call.reference = loaded.reference
+        call.reference = loaded.reference if lease.adapter is None else f"{loaded.reference}:{lease.adapter.name}"
         if call.context is not None and call.context > loaded.context:
             raise InvalidRequest(
                 f"{loaded.reference} is loaded with a context of {loaded.context} tokens, not {call.context}",
