@@ -269,6 +269,32 @@ def test_conversations(ann: openai.OpenAI) -> None:
         ann.conversations.retrieve(talk.id)
 
 
+def test_what_was_said_is_referred_to_and_not_said_twice(ann: openai.OpenAI) -> None:
+    talk = ann.conversations.create(items=[{"role": "user", "content": "one"}])
+    (item,) = ann.conversations.items.list(talk.id)
+    reference: Any = [{"type": "item_reference", "id": item.id}]
+    assert ann.responses.create(model="echo", input=reference, conversation=talk.id).output_text == "one"
+    assert len(list(ann.conversations.items.list(talk.id))) == 2
+    again: Any = [{"role": "user", "content": "other", "id": item.id}]
+    with pytest.raises(openai.BadRequestError) as refused:
+        ann.responses.create(model="echo", input=again, conversation=talk.id)
+    assert refused.value.param == "input[0].id"
+
+
+def test_a_client_that_hangs_up_ends_its_response(ann: openai.OpenAI) -> None:
+    with ann.responses.create(model="echo", input=" ".join("x" * 3000), stream=True) as stream:
+        id = next(stream).response.id  # type: ignore[union-attr]
+        next(event for event in stream if event.type == "response.output_text.delta")
+    for _ in range(100):
+        try:
+            found = ann.responses.retrieve(id)
+            break
+        except openai.NotFoundError:
+            time.sleep(0.05)
+    assert found.status == "cancelled"
+    assert 0 < len(found.output_text) < 3000
+
+
 def test_files_in_a_prompt(ann: openai.OpenAI, bob: openai.OpenAI) -> None:
     file = ann.files.create(file=("note.txt", b"hello from a file"), purpose="user_data")
     part: Any = [{"role": "user", "content": [{"type": "input_file", "file_id": file.id}]}]

@@ -120,7 +120,10 @@ class _Exchange(Exchange):
             await super().fail(error)
             return
         events, response = turn.writer.fail(error, turn.calls[0].usage)
-        await keep(self._site, turn, response)
+        try:
+            await keep(self._site, turn, response)
+        except Exception:  # that it could not be kept may be why it failed
+            log.exception("response %s could not be kept", turn.writer.id)
         await self._write(events, more=False)
 
 
@@ -169,7 +172,9 @@ def _row(site: Site, turn: Turn, response: dict[str, Any]) -> KeptResponse:
 
 async def _converse(tables: Kept, turn: Turn, response: dict[str, Any]) -> None:
     if turn.conversation is not None and response["status"] in ("completed", "incomplete"):
-        await tables.conversations.append(turn.conversation, turn.key, [*turn.items, *response["output"]])
+        said = {item["id"] for item in turn.before}
+        new = [item for item in turn.items if item["id"] not in said]
+        await tables.conversations.append(turn.conversation, turn.key, [*new, *response["output"]])
 
 
 async def _prolong(site: Site, tables: Kept, turn: Turn) -> None:

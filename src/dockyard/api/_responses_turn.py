@@ -122,6 +122,12 @@ async def _heard(kept: Kept, asked: Given, writer: Writer, key: str) -> tuple[li
     elif asked.conversation is not None:
         before = await kept.conversations.items(name_of(asked.conversation), key)
     items = named(asked.input, writer.name)
+    said = {item["id"] for item in before}
+    for number, item in enumerate(items):
+        if item["id"] in said and item["type"] != "item_reference":
+            raise InvalidRequest(
+                f"input[{number}]: {item['id']!r} is an item of this conversation already", param=f"input[{number}].id"
+            )
     return [await _referred(kept, item, before, key) for item in items], before, chain
 
 

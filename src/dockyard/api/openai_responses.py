@@ -28,6 +28,9 @@ from dockyard.types import Call, Chunk
 
 Asking = Request[Any, Any, Any]
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
+ANSWER = "Answer a conversation that is kept; with `stream` as events"
+COUNT = "How many tokens a conversation has"
+SHORTEN = "Make a conversation short: the model sums it up"
 HEADERS = {name.decode(): value.decode() for name, value in UNBUFFERED}
 
 
@@ -46,11 +49,13 @@ class CompactRequest(Given, kw_only=True, forbid_unknown_fields=True):
 def routes(site: Site) -> Routes:
     """What the dialect answers."""
     path = "/v1/responses"
-    described = Described(
-        body=ResponseRequest, summary="Answer a conversation that is kept; with `stream` as events", tag="OpenAI"
-    )
+    described = {
+        path: Described(body=ResponseRequest, summary=ANSWER, tag="OpenAI"),
+        f"{path}/input_tokens": Described(body=TokensRequest, summary=COUNT, tag="OpenAI"),
+        f"{path}/compact": Described(body=CompactRequest, summary=SHORTEN, tag="OpenAI"),
+    }
     handlers = [*_reading(site), *_changing(site), *_counting(site)]
-    return Routes(handlers=handlers, hot={path: ResponsesEndpoint(site)}, described={path: described})
+    return Routes(handlers=handlers, hot={path: ResponsesEndpoint(site)}, described=described)
 
 
 def _reading(site: Site) -> list[Any]:
@@ -130,7 +135,7 @@ def _counting(site: Site) -> list[Any]:
     tokens, compact = BodyReader(TokensRequest), BodyReader(CompactRequest)
     limit = site.settings.max_body
 
-    @post("/v1/responses/input_tokens", summary="How many tokens a conversation has", **tagged)
+    @post("/v1/responses/input_tokens", summary=COUNT, **tagged)
     async def input_tokens(request: Asking) -> dict[str, Any]:
         asked, unknown = tokens.read(await request.body())
         tables, who = await caller(site, request)
@@ -140,7 +145,7 @@ def _counting(site: Site) -> list[Any]:
         count = len(found[0].tokens) if found else call.usage.prompt_tokens
         return {"object": "response.input_tokens", "input_tokens": count}
 
-    @post("/v1/responses/compact", summary="Make a conversation short: the model sums it up", **tagged)
+    @post("/v1/responses/compact", summary=SHORTEN, **tagged)
     async def shorten(request: Asking) -> dict[str, Any]:
         asked, unknown = compact.read(await request.body())
         tables, who = await caller(site, request)

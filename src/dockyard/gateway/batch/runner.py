@@ -120,7 +120,7 @@ class Runner:
                     self._begin()
                 except Exception:  # the database may be busy or away; the batches are still there when it is back
                     log.exception("batches stand still for a moment")
-                    self._pause = time.monotonic() + LOOK_SECONDS
+                    self._pause = look = time.monotonic() + LOOK_SECONDS
                 await self._wait(look)
         finally:
             tasks = [task for work in self._works.values() for task in work.running]
