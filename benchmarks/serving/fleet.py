@@ -190,9 +190,9 @@ async def _client(fleet: Fleet, number: int, arrival: Arrival, began: float, see
 def _judge(trace: list[Arrival], seen: Seen, took: float, need: int) -> Iterator[Row]:
     load, hold, end = statistics.mean(seen.loads), max(seen.holds), statistics.mean(seen.ends)
     patience = 10.0
-    # A model that is waited for is overdue after ``patience``. Those that were waited for longer come first, each with a
-    # load, a turn of ``patience`` for those who wait for it, its longest request and its end. Our own model needs as many
-    # turns as serve all who wait for it.
+    # A model that is waited for is overdue after ``patience``. Those that were waited for longer come first, each with
+    # a load, a turn of ``patience`` for those who wait for it, its longest request and its end. Our own model needs as
+    # many turns as serve all who wait for it.
     turns = max(1, math.ceil(seen.queued * statistics.mean(seen.holds) / PARALLEL / patience))
     bound = patience + turns * (MODELS - 1) * (load + patience + hold + end)
     yield Row("requests answered in full", f"{seen.answered} of {REQUESTS}", f"{REQUESTS}", seen.answered == REQUESTS)

@@ -436,6 +436,18 @@ async def test_an_answer_cut_short_by_unloading_is_not_taken_for_a_whole_one(tmp
         lease.release()
 
 
+async def test_closing_does_not_wait_for_batch_work(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script(step=60.0)}, batch_quiet_seconds=0.0) as (fleet, _):
+        lent = await fleet.lease("a", lane="batch")
+        reading = asyncio.ensure_future(anext(lent.generate(REQUEST)))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            await fleet.close(drain=60.0)
+        with pytest.raises(Preempted):
+            await reading
+        lent.release()
+
+
 async def test_close_gives_up_on_what_does_not_finish(tmp_path: Path) -> None:
     async with staged(tmp_path, {"a": Script(step=60.0)}) as (fleet, _):
         lease = await fleet.lease("a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,11 @@ async def test_keep_alive_of_a_request_unloads_keeps_or_pins(tmp_path: Path) -> 
         (await fleet.lease("a", keep_alive=0.1)).release()
         await until(lambda: stage.live() == [])
         assert await ask(fleet, "b") == "one two three"
+        (await fleet.lease("b", keep_alive=1000.0)).release()
+        (await fleet.lease("b", "complete")).release()
+        expires = fleet.models()[0].expires_at
+        assert expires is not None
+        assert expires > time.time() + 900, "it holds until another is given, or the model is gone"
 
 
 async def test_a_replica_that_fails_every_request_is_loaded_anew(tmp_path: Path) -> None:

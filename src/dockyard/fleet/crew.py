@@ -101,12 +101,15 @@ class Crew:
             self._forget(replica, replica.resident)
 
     def halt(self) -> None:
-        """Decide nothing more, and refuse all who wait."""
+        """Decide nothing more, refuse all who wait, and let batch work go: it is not waited for."""
         self.closing = True
         if self._timer is not None:
             self._timer.cancel()
         for waiting in self.waiting.values():
             waiting.fail(refusals.closing())
+        self.schedule.lanes.clear(time.monotonic())
+        for lease in self._lent.values():
+            lease.revoke()
 
     @property
     def busy(self) -> bool:

@@ -33,6 +33,7 @@ class Group:
         self.replicas: dict[str, Replica] = {}
         self._schedule = schedule
         self._make = make
+        self.keep_alive = 0.0
         self.take(prepared)
 
     def take(self, prepared: Prepared) -> None:
@@ -41,13 +42,14 @@ class Group:
         self.mode = prepared.mode
         self.options = prepared.options
         self.serves = frozenset[Kind]().union(*(plan.serves for plan in prepared.plans))
-        self.keep_alive = prepared.keep_alive
         for plan in prepared.plans:
             replica = self.replicas.get(plan.key)
             if replica is None:
                 self.replicas[plan.key] = self._make(self, plan)
             else:
                 replica.take(plan)
+        if not self.loaded:  # what a request has set holds as long as it is loaded
+            self.kept(prepared.keep_alive)
         self.reshape()
 
     def reshape(self) -> None:
