@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -67,5 +68,38 @@ async def test_half_a_gigabyte_holds_the_starter_but_not_a_long_context(tmp_path
         lease.release()
         with pytest.raises(InsufficientMemory, match=r"KV cache \d+ MiB.*may take 380 MiB"):
             await fleet.preload("smollm2", LoadOptions(context=8192, parallel=16, flags={"kv_tokens": 40960}))
+    finally:
+        await fleet.close()
+
+
+async def test_one_model_on_two_engines_answers_a_lone_stream_and_a_crowd(tmp_path: Path, store: Store) -> None:
+    pytest.importorskip("openvino_genai", reason="the extra openvino is not installed")
+    fleet = Fleet(Settings(home=str(tmp_path), native_llama=False), store)
+    await fleet.start()
+    used: list[str] = []
+
+    async def client(number: int) -> None:
+        lease = await fleet.lease("smollm2", key=f"k{number % 2}")
+        try:
+            text = "".join([c.text async for chunks in lease.generate(greeting(number)) for c in chunks])
+            assert text
+            used.append(lease.model.engine)
+        finally:
+            lease.release()
+
+    try:
+        both = LoadOptions(replicas=("llamacpp", "openvino"), context=1024, parallel=4)
+        row = await fleet.preload("smollm2", both)
+        assert row.engine == "llamacpp"
+        await client(0)
+        assert used == ["llamacpp"], "the other one is not ready yet, and nobody waits for it"
+        async with asyncio.timeout(100):
+            while [row.state for row in fleet.models()] != ["ready", "ready"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await client(1)
+        assert used[1:] == ["llamacpp"]
+        await asyncio.gather(*(client(number) for number in range(2, 8)))
+        assert used[2:].count("openvino") >= 3
+        assert fleet.schedule.ledger.charged <= fleet.schedule.ledger.budget
     finally:
         await fleet.close()
