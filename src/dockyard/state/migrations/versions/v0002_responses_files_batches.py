@@ -16,6 +16,11 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _conversations()
+    _batches()
+
+
+def _conversations() -> None:
     op.create_table(
         "responses",
         sa.Column("id", sa.String(64), primary_key=True),
@@ -47,6 +52,9 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary, nullable=False),
     )
     op.create_index("conversation_items_id", "conversation_items", ["conversation", "id"], unique=True)
+
+
+def _batches() -> None:
     op.create_table(
         "files",
         sa.Column("id", sa.String(64), primary_key=True),
