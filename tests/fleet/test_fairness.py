@@ -17,7 +17,7 @@ BUDGET = 64
 
 
 @st.composite
-def crowds(draw: st.DrawFn, *, batch: bool = False, most: int = 18) -> tuple[dict[str, Model], list[Arrival]]:
+def crowds(draw: st.DrawFn, *, batch: bool = False, most: int = 14) -> tuple[dict[str, Model], list[Arrival]]:
     """Few models with few slots, many callers with keys."""
     models = {}
     for name in "abc"[: draw(st.integers(1, 3))]:

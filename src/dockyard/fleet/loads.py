@@ -167,13 +167,14 @@ class Loads:
             for resident in self.residents.values():
                 resident.held = False
             return commands, refused
-        state = self._state(now)
-        for shot in sorted(state.wants, key=lambda want: admission.turn(state, want)):
+        first = self._state(now)
+        shots = {shot.key: shot for shot in first.wants}
+        for shot in sorted(first.wants, key=lambda want: admission.turn(first, want)):
             want = self._wants[shot.key]
             if shot.batch and not batch:
                 want.waiting = admission.Wait(1, 0.0, "batch work waits until nobody else needs the machine")
                 continue
-            decision = admission.decide(self._state(now), shot)
+            decision = admission.decide(self._state(now, shots.values()), shot)
             want.hold = frozenset()
             match decision:
                 case admission.Load():
@@ -193,6 +194,10 @@ class Loads:
                 case admission.Refuse():
                     del self._wants[shot.key]
                     refused.append((want.pool, Refuse(0, shot.key, decision)))
+            if shot.key in self._wants:
+                shots[shot.key] = msgspec.structs.replace(shot, claimed=want.claimed, hold=want.hold)
+            else:
+                del shots[shot.key]
         for key, resident in self.residents.items():
             resident.held = key in held
             if resident.held and resident.working == 0 and not resident.loading:
@@ -257,14 +262,14 @@ class Loads:
             order=order,
         )
 
-    def _state(self, now: float) -> admission.State:
+    def _state(self, now: float, shots: Iterable[admission.Want] | None = None) -> admission.State:
         return admission.State(
             budget=self.ledger.budget,
             ceiling=self.ceiling,
             now=now,
             patience=self.patience,
             residents=self._residents(self.residents.values()),
-            wants=[self._snapshot(want) for want in self._wants.values()],
+            wants=list(shots if shots is not None else map(self._snapshot, self._wants.values())),
             load_seconds=self.load_seconds,
             busy_seconds=self.busy_seconds,
         )
