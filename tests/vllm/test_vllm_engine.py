@@ -162,8 +162,12 @@ async def test_nothing_of_vllm_outlives_its_worker(environment: Path, tmp_path: 
     runner = runner_of(model(tmp_path / "tiny"), Settings(vllm=str(environment)), tmp_path / "worker.log")
     await runner.start()
     assert runner.pid is not None
-    family = psutil.Process(runner.pid).children(recursive=True)
-    assert len(family) >= 4  # the guard, the server, and two below it in sessions of their own
+    for _ in range(200):
+        family = psutil.Process(runner.pid).children(recursive=True)
+        if len(family) == 4:  # the guard, the server, and two below it in sessions of their own
+            break
+        await asyncio.sleep(0.05)
+    assert len(family) == 4
     assert (runner.rss() or 1) > 0
     if how == "killed":
         os.kill(runner.pid, signal.SIGKILL)
