@@ -1,6 +1,6 @@
-"""A tool call that must come, from a model that was never trained to call any.
+"""A tool call that must come, from a model that might rather talk.
 
-llama.cpp's own grammar lets a model talk before it calls, and an untrained one talks until it is cut off. Here the call
+llama.cpp's own grammar lets a model talk before it calls, and a small one talks until it is cut off. Here the call
 is begun for it: a grammar lets it choose the tool, and the tool's schema its arguments.
 """
 
@@ -22,6 +22,11 @@ _MIDDLE = '", "arguments": '
 class _Said(msgspec.Struct):
     content: str = ""
     prompt: str = ""
+
+
+def fits(template: str | None) -> bool:
+    """Whether a model of this template calls in the form that is begun here, and does not think before it does."""
+    return template is not None and "<tool_call>" in template and '"name"' in template and "<think>" not in template
 
 
 def wanted(fields: dict[str, Json]) -> bool:

@@ -75,7 +75,7 @@ class LlamaCpp:
         self._able: frozenset[str] = frozenset()
         self._names: list[str] = []
         self._always = 0
-        self._untrained = False
+        self._forces = False
 
     def refuses(self, files: ModelFiles, hardware: Hardware) -> str | None:  # noqa: ARG002
         if any(not Path(path).is_file() for path in files.weights):
@@ -128,7 +128,8 @@ class LlamaCpp:
         flags = msgspec.convert(plan.details["flags"], Flags)
         template = _template(files)
         taught = with_tools(template or files.facts.chat_template)
-        template, self._untrained = taught or template, taught is not None
+        template = taught or template
+        self._forces = forced.fits(template or files.facts.chat_template)
         self._tools = "tools" in (template or files.facts.chat_template or "tools")
         self._reference = files.reference
         self._mode = cast("Mode", plan.details["mode"])
@@ -218,7 +219,7 @@ class LlamaCpp:
         if request.sampling.prompt_logprobs is not None and self._scored(tasks, request, dict(fields), emit):
             return
         kind = "chat" if request.messages is not None else "complete"
-        if self._untrained and kind == "chat" and forced.wanted(fields):
+        if self._forces and kind == "chat" and forced.wanted(fields):
             name, fields = forced.begin(driver.ask, request, fields)
             kind, emit = "complete", forced.as_call(name, emit)
             request = msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, stop=()))
