@@ -79,6 +79,8 @@ class Maker:
         }
         if self._flags.precision != "auto":
             properties["INFERENCE_PRECISION_HINT"] = self._flags.precision
+        if self._flags.precision == "f32":  # else activations are rounded to eight bits before compressed weights
+            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         if self._flags.prompt_lookup:
             properties["prompt_lookup"] = True
         if self._adapted:

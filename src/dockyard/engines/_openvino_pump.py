@@ -186,7 +186,9 @@ class Pump:
         guilty = [choice for choice in running if choice.structured and not choice.produced]
         lost = [choice for choice in running if choice.structured and choice.produced] if guilty else running
         for choice in guilty:
-            choice.job.end(InvalidRequest(f"the output's grammar can't be compiled: {_said(error)}", param="grammar"))
+            choice.job.end(
+                InvalidRequest(f"the output's grammar can't be compiled: {_said(error)}", param="response_format")
+            )
         for choice in lost:
             choice.job.end(EngineError(f"OpenVINO: {_said(error)}", hint="the worker's log has details"))
         for choice in (*guilty, *lost):

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from dockyard.engines._openvino_grammar import structure
+from dockyard.engines._tool_calls import THINK, Parser, names
 from dockyard.errors import ContextOverflow, InvalidRequest, UnsupportedParameter
 from dockyard.types import Json, Message, Request, Sampling
 
@@ -61,7 +63,7 @@ class Prompter:
                 "this model has no chat template", param="messages", hint="use completions, or give it a template"
             )
         extra = request.extra
-        tools = extra.get("tools") or None
+        tools = (extra.get("tools") or None) if extra.get("tool_choice") != "none" else None
         if tools and "tools" not in self.template:
             raise UnsupportedParameter(
                 "this model's chat template has no place for tools", param="tools",
@@ -96,7 +98,16 @@ class Prompter:
         return [int(token) for token in found.reshape(-1)]
 
 
-def configs(request: Request, base: Any, room: int, ends: set[int]) -> list[Any]:
+def parser(request: Request, prompt: str, template: str) -> Parser | None:
+    """What takes the answer to a conversation apart; None where it is nothing but text."""
+    tools = names(request.extra.get("tools")) if request.extra.get("tool_choice") != "none" else frozenset[str]()
+    thinks = THINK in template
+    if request.messages is None or not (tools or thinks):
+        return None
+    return Parser(tools, thinks=thinks, thinking=prompt.rstrip().endswith(THINK))
+
+
+def configs(request: Request, base: Any, room: int, ends: set[int], template: str) -> list[Any]:
     """A ``GenerationConfig`` for each choice; ``room`` is how many tokens the context has left.
 
     Raises UnsupportedParameter and InvalidRequest naming the field.
@@ -109,6 +120,7 @@ def configs(request: Request, base: Any, room: int, ends: set[int]) -> list[Any]
         raise InvalidRequest(f"max_tokens is {sampling.max_tokens}; at least 1", param="max_tokens")
     if sampling.n < 1:
         raise InvalidRequest(f"n is {sampling.n}; at least 1", param="n")
+    shape = structure(request.extra, template)
     seed = random.getrandbits(31) if sampling.seed is None else sampling.seed & 0x7FFFFFFF
     made = []
     for index in range(sampling.n):
@@ -119,6 +131,8 @@ def configs(request: Request, base: Any, room: int, ends: set[int]) -> list[Any]
         config.set_eos_token_id(min(ends)) if ends else None
         config.logprobs = 0 if sampling.logprobs is None else 1
         config.rng_seed = seed + index
+        if shape is not None:
+            config.structured_output_config = shape
         _draw(config, sampling, base)
         try:
             config.validate()

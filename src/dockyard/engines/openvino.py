@@ -112,16 +112,19 @@ class OpenVinoGenAI:
         self._run(request, ids, emit)
 
     def _run(self, request: Request, ids: list[int], emit: Emit) -> None:
-        from dockyard.engines._openvino_request import configs
+        from dockyard.engines._openvino_request import configs, parser
 
         sampling = request.sampling
         if sampling.n > self._parallel:
             raise InvalidRequest(
                 f"n={sampling.n} is more than the {self._parallel} requests this model decodes together", param="n"
             )
-        made = configs(request, self._base, self._context - len(ids), self._vocabulary.ends)
+        made = configs(request, self._base, self._context - len(ids), self._vocabulary.ends, self._prompter.template)
         job = Job(ids, emit, self._adapter(request.adapter))
         job.choices = [Choice(job, index, config, self._vocabulary, sampling) for index, config in enumerate(made)]
+        begun = self._vocabulary.text(ids[-8:])
+        for choice in job.choices:
+            choice.parsed = parser(request, begun, self._prompter.template)
         self._pump.run(job)
 
     def _adapter(self, adapter: Adapter | None) -> str:
