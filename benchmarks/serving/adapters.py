@@ -33,7 +33,7 @@ def rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         pull_starter(folder)
-        weights = next(path for path in folder.rglob("*.gguf"))
+        weights = max((folder / "store" / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
         command = [sys.executable, "-m", "benchmarks.serving._peft", str(weights), str(folder)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=1800)
         yield from asyncio.run(_measure(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from hypothesis import given
@@ -17,7 +18,7 @@ def parsed(text: str, cuts: list[int], tools: frozenset[str] = frozenset({"add"}
     parser = Parser(tools, thinks=True)
     places = sorted({0, len(text), *(cut % max(1, len(text)) for cut in cuts)})
     said, thought, calls = "", "", []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         one = parser.add(text[start:end], last=end == len(text))
         said, thought, calls = said + one[0], thought + one[1], calls + (one[2] or [])
     return said, thought, calls, parser.finish

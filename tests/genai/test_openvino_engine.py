@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from dockyard.engines import IsolatedEngine
 from dockyard.errors import ContextOverflow, InvalidRequest, UnsupportedParameter
 from dockyard.types import Chunk, Message, Request, Sampling
 
-from .conftest import chat, run, said, together
+from .conftest import chat, loaded, run, said, together
 
 pytestmark = pytest.mark.model
 TOKENS = {
@@ -131,3 +132,15 @@ def test_a_cancelled_request_ends_and_makes_room(engine: IsolatedEngine) -> None
     engine.generate(chat("A long story.", Sampling(max_tokens=1500, ignore_eos=True)), emit)
     assert len(chunks) == 3
     assert said(run(engine, chat("and now?")))
+
+
+def test_guesses_from_the_prompt_change_no_answer(starter_gguf: Path, home: Path) -> None:
+    exact = {"precision": "f32", "kv_precision": "f32"}
+    request = chat("Repeat: one two three four one two three four one two", Sampling(max_tokens=24, temperature=0))
+    answers = [
+        run(engine, request)
+        for flags in (exact, {**exact, "prompt_lookup": 4})
+        for engine in loaded(starter_gguf, home, context=512, parallel=2, threads=1, flags=flags)
+    ]
+    assert said(answers[0]) == said(answers[1])
+    assert len(answers[1]) < len(answers[0]), "several tokens a step"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -57,7 +58,7 @@ def test_a_text_is_cut_at_its_first_stop_however_it_comes(text: str, strings: li
     stops = Stops(tuple(strings))
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     told = ""
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         told += stops.add(text[start:end])
         if stops.hit is not None:
             break

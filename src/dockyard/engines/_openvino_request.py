@@ -107,8 +107,9 @@ def parser(request: Request, prompt: str, template: str) -> Parser | None:
     return Parser(tools, thinks=thinks, thinking=prompt.rstrip().endswith(THINK))
 
 
-def configs(request: Request, base: Any, room: int, ends: set[int], template: str) -> list[Any]:
-    """A ``GenerationConfig`` for each choice; ``room`` is how many tokens the context has left.
+def configs(request: Request, base: Any, room: int, ends: set[int], template: str, guesses: int = 0) -> list[Any]:
+    """A ``GenerationConfig`` for each choice; ``room`` is how many tokens the context has left, ``guesses``
+    how many are looked up ahead in the prompt.
 
     Raises UnsupportedParameter and InvalidRequest naming the field.
     """
@@ -131,6 +132,8 @@ def configs(request: Request, base: Any, room: int, ends: set[int], template: st
         config.set_eos_token_id(min(ends)) if ends else None
         config.logprobs = 0 if sampling.logprobs is None else 1
         config.rng_seed = seed + index
+        if guesses:
+            config.num_assistant_tokens, config.max_ngram_size = guesses, 3
         if shape is not None:
             config.structured_output_config = shape
         _draw(config, sampling, base)

@@ -41,6 +41,7 @@ class OpenVinoGenAI:
         self._vocabulary: Any = None
         self._base: Any = None
         self._context = 0
+        self._guesses = 0
         self._parallel = 1
         self._reference = ""
 
@@ -87,6 +88,7 @@ class OpenVinoGenAI:
         folder = Path(files.weights[0]).parent
         if files.format == "gguf":
             folder = cached(files, Path(plan.details["cache"]))
+        self._guesses = flags.prompt_lookup
         always = [Adapter(name=path, path=path, digest=path) for path in files.adapters]
         self._maker = Maker(folder, plan, flags, always)
         self._pump = Pump(self._maker, Prefixes(self._maker.prefix_blocks))
@@ -119,7 +121,9 @@ class OpenVinoGenAI:
             raise InvalidRequest(
                 f"n={sampling.n} is more than the {self._parallel} requests this model decodes together", param="n"
             )
-        made = configs(request, self._base, self._context - len(ids), self._vocabulary.ends, self._prompter.template)
+        made = configs(
+            request, self._base, self._context - len(ids), self._vocabulary.ends, self._prompter.template, self._guesses
+        )
         job = Job(ids, emit, self._adapter(request.adapter))
         job.choices = [Choice(job, index, config, self._vocabulary, sampling) for index, config in enumerate(made)]
         begun = self._vocabulary.text(ids[-8:])

@@ -31,8 +31,8 @@ MAX_DIMENSIONS = 4
 
 
 class Header(msgspec.Struct, frozen=True):
-    """``values`` holds scalars, text up to 1 MB and short arrays; ``lengths`` the length of every array; ``offsets`` the
-    byte of the file at which each tensor begins."""
+    """``values`` holds scalars, text up to 1 MB and short arrays; ``lengths`` the length of every array; ``offsets``
+    the byte of the file at which each tensor begins."""
 
     path: Path
     version: int
