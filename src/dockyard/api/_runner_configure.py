@@ -132,7 +132,7 @@ _VLLM = {"--max-model-len": "context", "--max-num-seqs": "parallel"}
 
 def _for_vllm(asked: ConfigureBody, words: list[str]) -> LoadOptions:
     """vLLM's flags by name: those that every engine has become options, the rest is for its own allow-list to judge."""
-    counts: dict[str, int] = {}
+    counts: dict[str, Any] = {}
     flags: dict[str, Json] = {}
     rest = list(reversed(words))
     while rest:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,12 +23,15 @@ from dockyard.api._decode import BodyReader
 from dockyard.api._runner_records import records
 from dockyard.api._site import Site
 from dockyard.errors import Conflict, DockyardError, InvalidRequest
-from dockyard.types import Kind, LoadedModel, LoadOptions, Mode, ModelFacts, ModelFiles
+from dockyard.types import Format, Kind, LoadedModel, LoadOptions, Mode, ModelFacts, ModelFiles
 
 log = logging.getLogger(__name__)
 
 Preloads = dict[tuple[str, Mode], "asyncio.Task[None]"]
 """Loads that follow a configuration, by model and mode."""
+
+TAGS = ["Model Runner"]
+
 
 _KINDS: dict[str, Kind] = {"generate": "chat", "embed": "embed", "rerank": "rerank"}
 
@@ -42,35 +46,35 @@ class UnloadBody(msgspec.Struct, forbid_unknown_fields=True):
 
 def handlers(site: Site) -> list[HTTPRouteHandler]:
     """All routes below ``/engines`` but those that infer. ``status`` needs no key: it is what clients wait for."""
-    guards, about = [site.require("manage")], {"tags": ["Model Runner"]}
+    guards = [site.require("manage")]
     preloads: Preloads = {}
 
-    @get("/engines/status", summary="Each backend, and whether it can be used", **about)  # type: ignore[arg-type]
+    @get("/engines/status", summary="Each backend, and whether it can be used", tags=TAGS)
     async def status() -> dict[str, str]:
         return await asyncio.to_thread(_status, site)
 
-    @get("/engines/ps", guards=guards, summary="Loaded models", sync_to_thread=False, **about)  # type: ignore[arg-type]
+    @get("/engines/ps", guards=guards, summary="Loaded models", sync_to_thread=False, tags=TAGS)
     def ps() -> list[dict[str, Any]]:
         return [_running(one) for one in site.fleet.models() if one.state != "failed"]
 
-    @get("/engines/df", guards=guards, summary="Bytes on disk", **about)  # type: ignore[arg-type]
+    @get("/engines/df", guards=guards, summary="Bytes on disk", tags=TAGS)
     async def df() -> dict[str, int]:
         used = await asyncio.to_thread(site.store.df)
         return {"models_disk_usage": used.blobs, "default_backend_disk_usage": await asyncio.to_thread(_installed)}
 
-    @post("/engines/unload", guards=guards, status_code=200, summary="Unload models that are idle", **about)  # type: ignore[arg-type]
+    @post("/engines/unload", guards=guards, status_code=200, summary="Unload models that are idle", tags=TAGS)
     async def unload(request: Request[Any, Any, Any]) -> dict[str, int]:
         asked, _ = BodyReader(UnloadBody).read(await request.body())
         return {"unloaded_runners": await _unload(site, asked)}
 
     paths = {f"/engines/{backend}/_configure": backend for backend in wire.backends()}
 
-    @post(  # type: ignore[arg-type]
+    @post(
         ["/engines/_configure", *paths],
         guards=guards,
         status_code=202,
         summary="Keep options for a model; below a backend, it is the one to use",
-        **about,
+        tags=TAGS,
     )
     async def configure(request: Request[Any, Any, Any]) -> Response[bytes]:
         asked, _ = BodyReader(configuring.ConfigureBody).read(await request.body())
@@ -80,7 +84,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         await _configure(site, asked.model, configuring.options_of(asked, engine), preloads)
         return Response(b"", status_code=202, media_type="text/plain")
 
-    @get("/engines/_configure", guards=guards, summary="Options that are kept", **about)  # type: ignore[arg-type]
+    @get("/engines/_configure", guards=guards, summary="Options that are kept", tags=TAGS)
     async def configurations(model: FromQuery[str | None] = None) -> list[dict[str, Any]]:
         digest = await asyncio.to_thread(site.store.resolve, model) if model else None
         return [
@@ -89,7 +93,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
             if digest is None or entry.digest == digest.digest
         ]
 
-    @get("/engines/requests", guards=guards, summary="The last requests of each model", **about)  # type: ignore[arg-type]
+    @get("/engines/requests", guards=guards, summary="The last requests of each model", tags=TAGS)
     async def requests(
         request: Request[Any, Any, Any], model: FromQuery[str | None] = None, include_existing: FromQuery[str] = ""
     ) -> Response[Any] | Stream:
@@ -115,11 +119,11 @@ def _status(site: Site) -> dict[str, str]:
             found[backend] = f"Error: {plugin.error}"
             continue
         engine = engines.create(name)
-        trial = next(iter(sorted(engine.formats)), "unknown")
-        facts = ModelFacts(format=trial)  # type: ignore[arg-type]
+        trial: Format = next(iter(sorted(engine.formats)), "unknown")
+        facts = ModelFacts(format=trial)
         files = ModelFiles(
             reference="", digest="", directory="", format=trial, weights=(f"/nowhere.{trial}",), facts=facts
-        )  # type: ignore[arg-type]
+        )
         refusal = _refusal(engine, files, hardware)
         if refusal is not None and "install" in refusal:
             found[backend] = f"Not Installed: {refusal}"
@@ -166,7 +170,7 @@ def _installed() -> int:
     total = 0
     for file in files:
         with contextlib.suppress(OSError):
-            total += file.locate().stat().st_size  # type: ignore[union-attr]
+            total += Path(file.locate()).stat().st_size
     return total
 
 

@@ -25,6 +25,9 @@ from dockyard.types import OnProgress
 if TYPE_CHECKING:
     from dockyard.artifact.registry.client import Registry
 
+TAGS = ["Model Runner"]
+
+
 LOADED = "Model loaded successfully"
 
 
@@ -50,24 +53,24 @@ class RepackageBody(msgspec.Struct, forbid_unknown_fields=True):
 
 def handlers(site: Site) -> list[HTTPRouteHandler]:
     """All routes below ``/models``; they need the scope "manage"."""
-    guards, about = [site.require("manage")], {"tags": ["Model Runner"]}
+    guards = [site.require("manage")]
 
-    @get("/models", guards=guards, summary="Models in the store", **about)  # type: ignore[arg-type]
+    @get("/models", guards=guards, summary="Models in the store", tags=TAGS)
     async def models() -> list[dict[str, Any]]:
         return await asyncio.to_thread(listed, site.store)
 
-    @post("/models/create", guards=guards, status_code=200, summary="Pull a model; progress, a line each", **about)  # type: ignore[arg-type]
+    @post("/models/create", guards=guards, status_code=200, summary="Pull a model; progress, a line each", tags=TAGS)
     async def create(request: Request[Any, Any, Any]) -> Stream:
         asked, _ = BodyReader(CreateBody).read(await request.body())
         return await _pull(site, request, asked)
 
-    @post(  # type: ignore[arg-type]
+    @post(
         "/models/load",
         guards=guards,
         status_code=200,
         summary="Take a model from a tar archive",
         request_max_body_size=None,
-        **about,
+        tags=TAGS,
     )
     async def load(request: Request[Any, Any, Any]) -> Response[bytes]:
         from dockyard.artifact import archive
@@ -76,7 +79,7 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         await body.feed(request.stream(), lambda file: archive.load(site.store, file))
         return Response(_lines(request, "pull").success(LOADED), media_type=_media(request))
 
-    @delete("/models/purge", guards=guards, status_code=200, summary="Remove every model", **about)  # type: ignore[arg-type]
+    @delete("/models/purge", guards=guards, status_code=200, summary="Remove every model", tags=TAGS)
     async def purge() -> None:
         for digest in {model["id"] for model in await asyncio.to_thread(listed, site.store)}:
             await _remove(site, digest, force=True)
@@ -86,9 +89,9 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
 
 def _single(site: Site) -> list[HTTPRouteHandler]:
     """Those about one model by its name."""
-    guards, about = [site.require("manage")], {"tags": ["Model Runner"]}
+    guards = [site.require("manage")]
 
-    @get("/models/{name:path}", guards=guards, summary="One model, or with `/export` its tar archive", **about)  # type: ignore[arg-type]
+    @get("/models/{name:path}", guards=guards, summary="One model, or with `/export` its tar archive", tags=TAGS)
     async def inspect(name: FromPath[str], remote: FromQuery[str | None] = None) -> Response[Any] | Stream:
         name, verb = _split(name, "export")
         if verb:
@@ -97,7 +100,9 @@ def _single(site: Site) -> list[HTTPRouteHandler]:
         model = await asyncio.to_thread(_remote if remote == "true" else _one, site, name)
         return Response(model, media_type=MediaType.JSON)
 
-    @post("/models/{name:path}", guards=guards, status_code=201, summary="`/tag`, `/push` or `/repackage` it", **about)  # type: ignore[arg-type]
+    @post(
+        "/models/{name:path}", guards=guards, status_code=201, summary="`/tag`, `/push` or `/repackage` it", tags=TAGS
+    )
     async def change(
         request: Request[Any, Any, Any],
         name: FromPath[str],
@@ -114,7 +119,7 @@ def _single(site: Site) -> list[HTTPRouteHandler]:
             return Response(await asyncio.to_thread(_repackage, site, name, asked), status_code=201)
         raise NotFound(f"there is nothing at /models/{name}", hint="POST to its /tag, /push or /repackage")
 
-    @delete("/models/{name:path}", guards=guards, status_code=200, summary="Remove a name, or a model", **about)  # type: ignore[arg-type]
+    @delete("/models/{name:path}", guards=guards, status_code=200, summary="Remove a name, or a model", tags=TAGS)
     async def remove(name: FromPath[str], force: FromQuery[str | None] = None) -> list[dict[str, str]]:
         forced = force is not None and force.lower() not in ("false", "0")
         return await _remove(site, name.removeprefix("/"), force=forced)
@@ -223,7 +228,7 @@ def _repackage(site: Site, name: str, asked: RepackageBody) -> dict[str, str]:
     if asked.context_size is not None and asked.context_size < 1:
         raise InvalidRequest(f"context_size is {asked.context_size}", param="context_size", hint="a count of tokens")
     kept: Literal["modelpack", "docker-v0.1", "docker-v0.2"] = (
-        form if form in ("docker-v0.1", "docker-v0.2") else "modelpack"  # type: ignore[assignment]
+        form if form in ("docker-v0.1", "docker-v0.2") else "modelpack"
     )
     done: Found = pack.package(
         site.store, pack.Sources(), pack.PackParams(format=kept, context=asked.context_size), base=digest,

@@ -59,7 +59,8 @@ class Aliases:
     async def mounted(self, scope: Any, receive: Any, send: Any) -> None:
         """The same as a framework's mount, which has cut its own path off."""
         rest = scope["path"].strip("/")
-        await self({**scope, "path": f"/engines/{rest}"}, dict(scope["headers"]), receive, send)
+        there: Any = {**scope, "path": f"/engines/{rest}"}
+        await self(there, dict(scope["headers"]), receive, send)
 
     async def _preload(self, path: str, headers: Headers, body: bytes) -> None:
         """Load the model and answer nothing, as ``docker model run --detach`` wants it."""
