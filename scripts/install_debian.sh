@@ -13,6 +13,7 @@ python=${PYTHON:-python3}
 
 # command : package
 tools="
+bwrap:bubblewrap
 chromium:chromium
 curl:curl
 debootstrap:debootstrap

@@ -111,6 +111,46 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     record_content: Annotated[
         bool, Meta(description="Keep what was asked and answered last, for `GET /engines/requests`; in memory only.")
     ] = False
+    tools_private: Annotated[
+        tuple[str, ...], Meta(description="Names, addresses and networks off the public internet that tools may reach.")
+    ] = ()
+    tools_functions: Annotated[
+        tuple[str, ...], Meta(description="Python modules whose functions may be tools, run inside the server.")
+    ] = ()
+    tools_rules: Annotated[
+        tuple[str, ...],
+        Meta(description="Who may use tools, first match decides: `allow|deny|ask SERVER[/TOOL] [by KEY] [in PROFILE]`."),
+    ] = ()
+    tools_taint: Annotated[
+        str,
+        Meta(
+            pattern="^(trifecta|strict|off)$",
+            description="When tools that send ask: after strangers' text and private data, after strangers' text, never.",
+        ),
+    ] = "trifecta"
+    tools_pin: Annotated[
+        str,
+        Meta(
+            pattern="^(first|strict|off)$",
+            description="Tools held back for review: changed ones, also new ones of a known server, none.",
+        ),
+    ] = "first"
+    tools_credentials: Annotated[
+        str,
+        Meta(
+            pattern="^(redact|block|warn|off)$",
+            description="What is done about text that looks like a key or token in what tools get and give.",
+        ),
+    ] = "redact"
+    tools_result_bytes: Annotated[
+        int, Meta(ge=1024, description="Longest result of a tool, in bytes of JSON; the rest of its text is cut.")
+    ] = 4 << 20
+    tools_approval_seconds: Annotated[
+        float, Meta(gt=0, description="How long a person may take to approve a call, and the call to be made then.")
+    ] = 3600.0
+    tools_audit_values: Annotated[
+        bool, Meta(description="Write arguments of tools into the audit log, not just their digests.")
+    ] = False
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
     echo_tokens_per_second: Annotated[float, Meta(ge=0, description="Speed of the echo engine; 0: no limit.")] = 0.0
 

@@ -1,0 +1,178 @@
+"""Local programs in a sandbox (bubblewrap): a root that can't be written, scratch folders of their own, no network.
+
+What a server may see, reach and use is ``Server.sandbox``. Hosts are reached through an HTTP proxy of ours, which is
+all the network that there is in the sandbox. Limits hold for the whole tree where this process may make control
+groups, else for each process. The tree ends with its first process, and that with Dockyard, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dockyard.errors import DockyardError, EngineUnavailable
+from dockyard.settings import Settings
+from dockyard.tools.model import Server
+from dockyard.tools.runners import _cgroup, _egress, _given, _relay, _sandbox
+from dockyard.tools.runners._child import child, finish
+from dockyard.tools.runners._guard import Guard
+from dockyard.tools.runners._log import ServerLog
+
+INSTALL = "apt-get install bubblewrap (or dnf, pacman, apk); servers of kind container need no bubblewrap"
+_OWN_PROCESSES = 6
+"""Of the sandbox itself, in its control group."""
+_JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class Process:
+    """Runs ``Server.command``. ``packages`` may use its ``launch`` for programs of their own."""
+
+    name = "process"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._guard = Guard(settings.tools_private)
+
+    def refuses(self, server: Server) -> str | None:
+        if not server.command:
+            return f"server {server.name!r} has no command"
+        return unavailable() or self._wrong(server)
+
+    def _wrong(self, server: Server) -> str | None:
+        try:
+            _sandbox.shared(server, self._settings.home_path)
+            for host in server.sandbox.hosts:
+                _egress.split(host)
+        except (DockyardError, ValueError) as error:
+            return str(error)
+        return None
+
+    @contextlib.asynccontextmanager
+    async def connect(self, server: Server, secrets: dict[str, str]) -> AsyncIterator[Any]:
+        async with self.launch(server, secrets, server.command) as transport:
+            yield transport
+
+    @contextlib.asynccontextmanager
+    async def launch(
+        self, server: Server, secrets: dict[str, str], command: Sequence[str], extra: Sequence[Path] = ()
+    ) -> AsyncIterator[Any]:
+        """A transport to ``command`` in the server's sandbox, which sees ``extra`` too. Raises EngineUnavailable."""
+        missing = unavailable()
+        if missing:
+            raise EngineUnavailable(missing, hint=INSTALL)
+        program = _program(server, command[0])
+        binds = {str(path): (path.resolve(), False) for path in (*_sandbox.needs(program), *extra)}
+        binds |= _sandbox.shared(server, self._settings.home_path)
+        env = {
+            "PATH": f"{Path(program).parent}:{_PATH}",
+            "HOME": _sandbox.HOME,
+            "LANG": "C.UTF-8",
+            "TMPDIR": _sandbox.TEMPORARY,
+        }
+        env |= _given.environment(server, secrets)
+        log = ServerLog(self._settings.home_path / "logs" / "tools", server.name, secrets)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(log.close)
+            prefix: list[str] = []
+            relay = None
+            if server.sandbox.hosts:
+                relay = await self._way_out(server, stack, log)
+                python = _sandbox.python()
+                binds |= {str(path): (path.resolve(), False) for path in _sandbox.needs(python)}
+                prefix = [python, "-I", "-S", _sandbox.RELAY, _sandbox.SOCKET, str(_egress.PORT)]
+                env = {**_egress.variables(), **env}
+            files = {path: stack.enter_context(_content(text)) for path, text in _sandbox.FILES.items()}
+            inside = _sandbox.arguments(binds, files, cwd=server.cwd, relay=relay)
+            group = _group(server)
+            stack.push_async_callback(lambda: finish(group.remove()))
+            limits = _limits(server, group)
+            argv = [*_limited(group), _found("bwrap"), *inside, "--", *limits, *prefix, program, *command[1:]]
+            transport = child(
+                argv,
+                name=server.name,
+                env=env,
+                log=log,
+                pass_fds=tuple(files.values()),
+                complaint=group.complaint,
+            )
+            yield await stack.enter_async_context(transport)
+
+    async def _way_out(self, server: Server, stack: contextlib.AsyncExitStack, log: ServerLog) -> tuple[Path, Path]:
+        """A proxy for this server; the relay's script, and the socket that it shall lead to."""
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dockyard-tool-")))
+        socket = folder / "egress.sock"
+        await stack.enter_async_context(_egress.Egress(server.sandbox.hosts, self._guard, log.tell).listen(socket))
+        return Path(_relay.__file__), socket
+
+
+def unavailable() -> str | None:
+    """Why no sandbox can be made here, or None. Cheap: whether the kernel lets us is found out by the first start."""
+    if sys.platform != "linux":
+        return "tool servers of kind process need Linux, for their sandbox"
+    missing = [name for name in ("bwrap", "prlimit") if _found(name) == ""]
+    return f"the sandbox of tool servers needs {' and '.join(missing)}, not found here" if missing else None
+
+
+def _found(name: str) -> str:
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/bin:/bin") or ""
+
+
+def _program(server: Server, word: str) -> str:
+    """The program's absolute path. Raises EngineUnavailable."""
+    if "/" in word:
+        path = Path(server.cwd or ".", Path(word).expanduser())
+        found = str(path) if path.is_absolute() and os.access(path, os.X_OK) else ""
+    else:
+        found = shutil.which(word) or ""
+    if not found:
+        raise EngineUnavailable(
+            f"server {server.name!r}: there is no program {word!r} here", hint="give the absolute path of one"
+        )
+    return os.path.normpath(found)
+
+
+def _group(server: Server) -> _cgroup.Group:
+    policy = server.sandbox
+    return _cgroup.make(policy.memory, policy.processes and policy.processes + _OWN_PROCESSES, policy.cpus)
+
+
+def _limits(server: Server, group: _cgroup.Group) -> list[str]:
+    """What is set on each process since the control group does not bound it. Raises EngineUnavailable."""
+    policy = server.sandbox
+    if policy.processes and "pids" not in group.folders and os.geteuid() == 0:
+        raise EngineUnavailable(
+            "the number of a tool server's processes can't be bounded here: the kernel does not count root's",
+            hint="run Dockyard as an ordinary user, or where it may make control groups",
+        )
+    return _sandbox.limits(
+        processes=0 if "pids" in group.folders else policy.processes,
+        memory=0 if "memory" in group.folders else policy.memory,
+        seconds=policy.seconds,
+    )
+
+
+def _limited(group: _cgroup.Group) -> list[str]:
+    joins = group.joins
+    return ["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins] if joins else []
+
+
+@contextlib.contextmanager
+def _content(text: str) -> Any:
+    """A descriptor that this text can be read from."""
+    descriptor = os.memfd_create("dockyard")
+    try:
+        os.write(descriptor, text.encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+PLUGIN = Process
