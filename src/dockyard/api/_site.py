@@ -33,7 +33,7 @@ class Site(msgspec.Struct, kw_only=True):
     ``trusted`` says that whoever can call has every right, which is so for an app that no socket serves.
     ``loading`` holds the models still to be preloaded. ``kept`` is what ``_kept.kept`` made; ``ends`` are awaited, last
     first, when the application ends and its fleet is still there. ``records`` are of the last requests; ``app`` is the
-    application itself, for routes that are other names of its routes.
+    application itself, for routes that are other names of its routes. ``toolbox`` is what ``_toolbox.toolbox`` made.
     """
 
     settings: Settings
@@ -53,6 +53,7 @@ class Site(msgspec.Struct, kw_only=True):
     kept: Any = None
     records: Any = None
     app: Any = None
+    toolbox: Any = None
     ends: list[Callable[[], Awaitable[None]]] = []
 
     @property
