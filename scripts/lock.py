@@ -29,7 +29,8 @@ def main() -> None:
         subprocess.run([*pip, "install", *wanted], check=True, stdout=sys.stderr)
         frozen = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True).stdout
     print("# Written by `make lock`. Development and CI install exactly this.")
-    print(frozen, end="")
+    # Which build of torch it is, with or without CUDA, is the index's to say.
+    print(frozen.replace("+cpu", ""), end="")
 
 
 if __name__ == "__main__":
