@@ -144,7 +144,7 @@ class Profiles:
         return profile_files.write(self.stored(name), format)
 
     def load(self, text: str, *, name: str = "", replace: bool = False) -> Profile:
-        """Keep a profile that ``export`` or Docker wrote, under ``name`` or its own. Raises InvalidRequest, Conflict."""
+        """Keep a profile that ``export`` or Docker wrote, by ``name`` or its own. Raises InvalidRequest, Conflict."""
         from dockyard.tools.catalog import profile_files
 
         profile = profile_files.read(text)
@@ -160,9 +160,9 @@ class Profiles:
         on_progress: OnProgress | None = None,
     ) -> str:
         """Make a profile an artifact of the store and send it to its registry; its digest."""
-        from dockyard.tools.catalog import oci
+        from dockyard.tools.catalog import oci, profile_files
 
-        data = self.export(name, format).encode()
+        data = profile_files.write(self.stored(name), format, as_json=True).encode()
         return oci.push(self._need_store(), reference, data, oci.PROFILE_TYPES[format], settings, on_progress)
 
     def pull(
