@@ -282,5 +282,3 @@ class Parking:
 
 def _digest(request: Json) -> str:
     return hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest()
-
-

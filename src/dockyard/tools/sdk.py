@@ -89,9 +89,7 @@ class Refusal(ToolFailed):
 
     code = "tool_refused"
 
-    def __init__(
-        self, message: str, *, rpc: int = INTERNAL_ERROR, data: Json = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, rpc: int = INTERNAL_ERROR, data: Json = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.rpc = rpc
         self.data = data

@@ -218,7 +218,9 @@ class Front:
                 request, Answered, metadata=ServerMessageMetadata(related_request_id=context.request_id)
             )
         except ValidationError as error:
-            raise Refusal(f"{method!r}: question or answer has an invalid shape ({error.error_count()} faults)") from None
+            raise Refusal(
+                f"{method!r}: question or answer has an invalid shape ({error.error_count()} faults)"
+            ) from None
         except MCPError as error:
             raise Refusal(error.message, rpc=error.code, data=error.data) from None
         return answer.model_dump(by_alias=True, mode="json")

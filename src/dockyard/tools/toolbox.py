@@ -389,10 +389,11 @@ class Toolbox:
                 if warm.owner == session.principal.name and warm.link:
                     await warm.link.notify("notifications/roots/list_changed")
 
-    async def status(self, profile: str = "default") -> list[dict[str, Json]]:
+    async def status(self, profile: str | Profile = "default") -> list[dict[str, Json]]:
         """The servers of a profile and how they are: state, era, process, starts, calls, what is wrong."""
         found: list[dict[str, Json]] = []
-        for one in self.profiles.get(profile).servers:
+        of = self.profiles.get(profile) if isinstance(profile, str) else profile
+        for one in of.servers:
             record = self._pool.record(one.server)
             running = [warm for warm in self._pool.sessions(one.server) if warm.link is not None]
             resting = record.failures > 0 and not running

@@ -130,9 +130,7 @@ class News:
 
     async def _stream(self, warm: Warm, wanted: dict[str, Json], name: str) -> None:
         try:
-            await warm.link.request(
-                "subscriptions/listen", {"notifications": wanted}, seconds=None, request_id=name
-            )
+            await warm.link.request("subscriptions/listen", {"notifications": wanted}, seconds=None, request_id=name)
         except ToolFailed as error:
             log.debug("server %r does not stream its changes: %s", warm.server.name, error.message)
         finally:
