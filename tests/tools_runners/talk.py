@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockyard import settings
 from dockyard.tools.model import Server
 from dockyard.tools.runners import runner
-from dockyard.tools.sdk import Link
+
+if TYPE_CHECKING:
+    from dockyard.tools.sdk import Link
 
 SERVER = Path(__file__).parent / "tool_server.py"
 
@@ -58,6 +61,7 @@ async def talking(
     server: Server, secrets: dict[str, str] | None = None, *, era: Any = None, **values: Any
 ) -> AsyncIterator[Talk]:
     """The server started by its runner, and introduced to."""
+    from dockyard.tools.sdk import Link
 
     async def asked(_method: str, _params: dict[str, Any]) -> dict[str, Any]:
         return {}
@@ -73,6 +77,24 @@ async def talking(
         finally:
             serve.cancel()
             await asyncio.gather(serve, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[int]:
+    """The port of an ASGI application served on loopback."""
+    import uvicorn
+
+    bound = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on"))
+    task = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        while not server.started:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        yield bound.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+        bound.close()
 
 
 def processes(word: str) -> list[int]:

@@ -21,7 +21,7 @@ from .talk import SERVER, configured, processes, script, talking
 pytest.importorskip("mcp", reason="needs the extra mcp")
 
 
-def _missing() -> str:
+def missing() -> str:
     if sys.platform != "linux" or not shutil.which("bwrap"):
         return "needs bubblewrap"
     tried = subprocess.run(
@@ -30,7 +30,7 @@ def _missing() -> str:
     return "" if tried.returncode == 0 else f"no sandbox can be made here: {tried.stderr.strip()}"
 
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(bool(_missing()), reason=_missing() or "-")]
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(bool(missing()), reason=missing() or "-")]
 
 
 async def test_it_answers_and_sees_only_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

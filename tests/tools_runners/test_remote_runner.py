@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +14,7 @@ from dockyard.errors import DockyardError, Forbidden, SourceUnreachable
 from dockyard.tools.model import Secret, Server, ToolFailed
 from dockyard.tools.runners._guard import Guard
 
-from .talk import talking
+from .talk import listening, talking
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
 pytestmark = pytest.mark.anyio
@@ -57,22 +54,6 @@ def asgi(kind: str, seen: list[dict[str, str]]) -> Any:
         await inner(scope, receive, send)
 
     return app
-
-
-@contextlib.asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[int]:
-    """The port of an ASGI application served on loopback."""
-    bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on"))
-    task = asyncio.create_task(server.serve(sockets=[bound]))
-    try:
-        while not server.started:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.01)
-        yield bound.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
-        bound.close()
 
 
 @pytest.mark.parametrize("kind", ["json", "stream", "sse"])

@@ -7,12 +7,14 @@ import contextlib
 import os
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dockyard.errors import EngineUnavailable
 from dockyard.tools.model import ToolFailed
 from dockyard.tools.runners._log import ServerLog
-from dockyard.tools.sdk import Transport
+
+if TYPE_CHECKING:
+    from dockyard.tools.sdk import Transport
 
 _T = TypeVar("_T")
 

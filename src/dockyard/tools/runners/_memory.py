@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from dockyard.errors import DockyardError
 from dockyard.tools.model import Outcome
+from dockyard.tools.runners._groups import unwrapped
 from dockyard.tools.sdk import Transport
 from dockyard.types import Json
 
@@ -26,14 +28,18 @@ async def serving(name: str, tools: Sequence[dict[str, Json]], call: Call) -> As
         return types.ListToolsResult(tools=definitions)
 
     async def called(_context: Any, params: Any) -> Any:
-        outcome = await call(params.name, params.arguments or {})
+        try:
+            outcome = await call(params.name, params.arguments or {})
+        except DockyardError as error:
+            outcome = text(error.message, failed=True)
         return types.CallToolResult.model_validate(
             {"content": outcome.content, "structuredContent": outcome.structured, "isError": outcome.is_error}
         )
 
     server: Server[Any] = Server(name, on_list_tools=listed, on_call_tool=called)
-    async with InMemoryTransport(server) as (read, write):
-        yield Transport(read=read, write=write)
+    with unwrapped():
+        async with InMemoryTransport(server) as (read, write):
+            yield Transport(read=read, write=write)
 
 
 def text(words: str, *, structured: Json = None, failed: bool = False) -> Outcome:

@@ -13,6 +13,7 @@ from dockyard.errors import SourceUnreachable
 from dockyard.settings import Settings
 from dockyard.tools.model import Server, ToolFailed
 from dockyard.tools.runners import _given
+from dockyard.tools.runners._groups import unwrapped
 from dockyard.tools.runners._guard import Guard
 
 EVENT_BYTES = 4 << 20
@@ -48,14 +49,12 @@ class Remote:
         )
         opened = _sse(server, client) if server.transport == "sse" else _streamable(server, client)
         try:
-            async with client, opened as streams:
-                yield streams
-        except (ExceptionGroup, httpx2.HTTPError, OSError) as error:
-            cause = _cause(error)
-            if isinstance(cause, httpx2.HTTPError | OSError):
-                told = str(cause) or type(cause).__name__
-                raise SourceUnreachable(f"server {server.name!r} does not answer: {told}") from error
-            raise cause from error
+            with unwrapped():
+                async with client, opened as streams:
+                    yield streams
+        except (httpx2.HTTPError, OSError) as error:
+            told = str(error) or type(error).__name__
+            raise SourceUnreachable(f"server {server.name!r} does not answer: {told}") from error
 
 
 def _streamable(server: Server, client: Any) -> contextlib.AbstractAsyncContextManager[Any]:
@@ -85,13 +84,6 @@ class _Open:
 
     async def __aexit__(self, *_: object) -> None:
         pass
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What a task group wrapped, if it is one thing."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 PLUGIN = Remote
