@@ -151,6 +151,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tools_audit_values: Annotated[
         bool, Meta(description="Write arguments of tools into the audit log, not just their digests.")
     ] = False
+    tools_rounds: Annotated[
+        int, Meta(ge=1, description="How often a model may call tools, and be told the results, in one answer.")
+    ] = 16
+    tools_calls: Annotated[int, Meta(ge=1, description="Calls of tools in one answer; further ones are ignored.")] = 64
+    tools_tokens: Annotated[
+        int, Meta(ge=0, description="Tokens that a model may write in an answer with tools, all rounds; 0: any number.")
+    ] = 0
+    tools_seconds: Annotated[float, Meta(gt=0, description="How long an answer with tools may take.")] = 600.0
+    tools_result: Annotated[
+        int, Meta(ge=256, description="Characters of a tool's result that a model gets; the rest is cut.")
+    ] = 65_536
+    tools_server_url: Annotated[
+        str,
+        Meta(
+            pattern="^(manage|infer|never)$",
+            description="The scope a key needs to name tool servers by URL in a request, or `never`.",
+        ),
+    ] = "manage"
+    chat_tools: Annotated[
+        dict[str, str],
+        Meta(description="Profiles of tools that chats get, by pattern of model names, run by the server: a table."),
+    ] = {}
+    tools_code: Annotated[
+        bool, Meta(description="Let requests ask that the model uses tools by writing Python, which runs in a sandbox.")
+    ] = False
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
     echo_tokens_per_second: Annotated[float, Meta(ge=0, description="Speed of the echo engine; 0: no limit.")] = 0.0
 

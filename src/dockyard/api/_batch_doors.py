@@ -88,7 +88,10 @@ def _responses(site: Site) -> Read:
         asked, unknown = reader.read(body)
         if asked.background:
             raise InvalidRequest("a batch runs in the background by itself", param="background", hint="leave it out")
-        return await turn(await kept(site).opened(), asked, unknown, principal.name, site.settings.max_body)
+        found = await turn(await kept(site).opened(), asked, unknown, principal, site.settings.max_body)
+        if found.hosted is not None:
+            raise InvalidRequest("a batch runs no tools", param="tools", hint="ask /v1/responses itself")
+        return found
 
     return read
 

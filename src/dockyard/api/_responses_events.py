@@ -246,6 +246,9 @@ class _Again(Writer):
     def _item(self, place: int, item: Item) -> bytes:
         where = {"item_id": item["id"], "output_index": place}
         called = item["type"] == "function_call"
+        if item["type"] not in ("message", "reasoning", "function_call"):
+            events = self._event("response.output_item.added", output_index=place, item=item)
+            return events + self._event("response.output_item.done", output_index=place, item=item)
         field = "arguments" if called else "summary" if item.get("summary") else "content"
         empty = {**item, field: "" if called else [], "status": "in_progress"}
         events = self._event("response.output_item.added", output_index=place, item=empty)

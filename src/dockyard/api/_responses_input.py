@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dockyard.api import _responses_mcp_items as tools
 from dockyard.api._responses_compact import unpacked
 from dockyard.api._responses_wire import Item
 from dockyard.errors import InvalidRequest, UnsupportedParameter
@@ -17,8 +18,9 @@ PREFIXES = {
     "function_call_output": "fco",
     "reasoning": "rs",
     "compaction": "cmp",
+    **tools.PREFIXES,
 }
-STATUSES = ("in_progress", "completed", "incomplete")
+STATUSES = ("in_progress", "completed", "incomplete", "calling", "failed", "interpreting")
 
 
 def named(given: str | list[Item] | None, name: Callable[[str], str]) -> list[Item]:
@@ -66,6 +68,8 @@ def _named(item: Item, at: str, name: Callable[[str], str]) -> Item:
         if isinstance(output, list):
             found["output"] = [_part(part, f"{at}.output[{place}]", "user") for place, part in enumerate(output)]
         found["status"] = item.get("status") or "completed"
+    elif kind in tools.PREFIXES:
+        tools.check(found, at)
     elif kind == "compaction":
         _texts(item, at, "encrypted_content")
         unpacked(item["encrypted_content"], f"{at}.encrypted_content")
@@ -132,11 +136,21 @@ def messages(items: Iterable[Item], instructions: str | None) -> tuple[Message, 
     if instructions:
         turns.append({"role": "system", "content": instructions})
     reasoning = ""
+    items = list(items)
     for item in items:
         kind = item["type"]
         if kind == "reasoning":
             texts = [_text(part) for part in item.get("content") or item.get("summary") or ()]
             reasoning += "\n".join(text for text in texts if text)
+            continue
+        if kind in tools.PREFIXES:
+            told_of = tools.turns(item, items)
+            turn = _answering(turns) if not reasoning and told_of else None
+            if turn is not None:
+                turn.setdefault("tool_calls", []).extend(told_of.pop(0)["tool_calls"])
+            elif told_of and reasoning:
+                told_of[0]["reasoning_content"], reasoning = reasoning, ""
+            turns += told_of
             continue
         if kind == "function_call":
             call = {"name": item["name"], "arguments": item["arguments"]}

@@ -24,7 +24,7 @@ from dockyard.errors import ContextOverflow, DockyardError
 from dockyard.gateway import Gateway
 from dockyard.state.responses import ENDED_EARLY
 from dockyard.state.responses import Kept as KeptResponse
-from dockyard.types import Chunk, Message
+from dockyard.types import Call, Chunk, Message, Request, Usage
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class ResponsesEndpoint(Endpoint):
             asked, unknown = self._reader.read(body)
             principal = await self._site.principal(headers, "infer")
             opened = await kept(self._site).opened()
-            found = await turn(opened, asked, unknown, principal.name, self._limit)
+            found = await turn(opened, asked, unknown, principal, self._limit)
         except DockyardError as error:
             await send_failure(send, error, self._style)
             return
@@ -80,9 +80,9 @@ class _Exchange(Exchange):
             await send_bytes(self._send, 200, msgspec.json.encode(response), self._headers())
             job.go()
             return
-        async with aclosing(chunks(gateway, turn)) as batches:
-            async for batch in batches:
-                turn.writer.add(batch)
+        async with aclosing(events(self._site, gateway, turn)) as pieces:
+            async for _ in pieces:
+                pass
         _, response = turn.writer.end(turn.calls[0].usage)
         await keep(self._site, turn, response)
         more = self._extra()
@@ -100,11 +100,12 @@ class _Exchange(Exchange):
             await self._write(b"", more=False)
             return
         writer = turn.writer
+        turn.opening = writer.begin()  # numbered before the events that its sending waits for
         try:
-            async with aclosing(chunks(gateway, turn)) as batches:
-                async for batch in batches:
+            async with aclosing(events(self._site, gateway, turn)) as pieces:
+                async for data in pieces:
                     first = b"" if self._begun else await self._start()
-                    await self._write(first + writer.add(batch))
+                    await self._write(first + data)
         except asyncio.CancelledError:
             if self._begun:
                 kept(self._site).spawn(keep(self._site, turn, writer.cancel(turn.calls[0].usage)))
@@ -127,6 +128,37 @@ class _Exchange(Exchange):
         await self._write(events, more=False)
 
 
+async def events(site: Site, gateway: Gateway, turn: Turn) -> AsyncGenerator[bytes, None]:
+    """The answer as events, as far as they are not its beginning or end; with tools, all rounds of it."""
+    if turn.hosted is None:
+        async with aclosing(chunks(gateway, turn)) as batches:
+            async for batch in batches:
+                yield turn.writer.add(batch)
+        return
+    from dockyard.api._responses_mcp import answered
+    from dockyard.api._toolbox import toolbox
+
+    async def ask(request: Request) -> AsyncGenerator[list[Chunk], None]:
+        turn.calls[0] = _again(turn.calls[0], request)
+        async with aclosing(chunks(gateway, turn)) as batches:
+            async for batch in batches:
+                yield batch
+
+    def spent(usage: Usage) -> None:
+        turn.calls[0].usage = usage
+
+    writer: Any = turn.writer
+    told = answered(toolbox(site), site.settings, turn.hosted, writer, turn.calls[0].request, ask, spent)
+    async with aclosing(told) as pieces:
+        async for data in pieces:
+            yield data
+
+
+def _again(call: Call, request: Request) -> Call:
+    """A call of the same caller with another request."""
+    return msgspec.structs.replace(call, request=request, steps=[], cleanups=[], taps=[], usage=Usage(), finish=None)
+
+
 async def chunks(gateway: Gateway, turn: Turn) -> AsyncGenerator[list[Chunk], None]:
     """The answer. What is too long for the model loses its oldest turns, if the request allows it."""
     while True:
@@ -142,7 +174,7 @@ async def chunks(gateway: Gateway, turn: Turn) -> AsyncGenerator[list[Chunk], No
             if begun or not turn.truncate or shorter is None:
                 raise
         request = msgspec.structs.replace(call.request, messages=shorter)
-        turn.calls[0] = msgspec.structs.replace(call, request=request, steps=[], cleanups=[], taps=[])
+        turn.calls[0] = _again(call, request)
 
 
 def shortened(messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
@@ -260,12 +292,12 @@ class Job:
     async def _answered(self) -> tuple[bytes, dict[str, Any]]:
         turn, writer, tables = self.turn, self.turn.writer, kept(self._site)
         self._tell(writer.begin(queued=True))
-        async with aclosing(chunks(self._gateway, turn)) as batches:
-            async for batch in batches:
+        async with aclosing(events(self._site, self._gateway, turn)) as pieces:
+            async for data in pieces:
                 if self.response["status"] == "queued":
                     self.response = writer.response("in_progress")
                     await tables.responses.change(writer.id, self.response)
-                if data := writer.add(batch):
+                if data:
                     self._tell(data)
         last, response = writer.end(turn.calls[0].usage)
         await _converse(tables, turn, response)

@@ -17,16 +17,19 @@ from dockyard.api._responses_wire import (
     LOGPROBS,
     Given,
     Item,
+    Own,
     ResponseRequest,
     check,
     check_given,
     extra,
+    hosted,
+    hosted_choice,
     name_of,
     sampling,
     told,
 )
 from dockyard.errors import InvalidRequest, NotFound, PayloadTooLarge
-from dockyard.types import Call, Chunk, Json, Kind, Request, Usage
+from dockyard.types import Call, Chunk, Json, Kind, Principal, Request, Usage
 
 
 class Turn(msgspec.Struct, kw_only=True):
@@ -47,11 +50,14 @@ class Turn(msgspec.Struct, kw_only=True):
     store: bool = True
     background: bool = False
     truncate: bool = False
+    hosted: Any = None
+    """What it wants of tools that the server runs, an ``_responses_mcp_wire.Hosted``."""
+    opening: bytes = b""
     ended: dict[str, Any] = {}
 
     def begin(self) -> bytes:
         """What goes before a streamed answer's chunks; a background response tells its own beginning."""
-        return b"" if self.background else self.writer.begin()
+        return b"" if self.background else self.opening or self.writer.begin()
 
     def events(self, batch: list[Chunk]) -> bytes:
         """These chunks as events."""
@@ -74,16 +80,20 @@ def new_id() -> str:
     return f"resp_{secrets.token_hex(16)}"
 
 
-async def turn(kept: Kept, asked: ResponseRequest, unknown: dict[str, Json], key: str, limit: int) -> Turn:
+async def turn(kept: Kept, asked: ResponseRequest, unknown: dict[str, Json], principal: Principal, limit: int) -> Turn:
     """Raises InvalidRequest and NotFound naming the field. ``limit`` bounds what files may add, in bytes."""
     check(asked)
-    id = new_id()
+    id, key = new_id(), principal.name
     padded = asked.stream_options is not None and bool(asked.stream_options.include_obfuscation)
     about = told(asked)
     logprobs = LOGPROBS in (asked.include or ()) or asked.top_logprobs is not None
-    writer = Writer(id, about, logprobs=logprobs, summary=bool(about["reasoning"]["summary"]), padded=padded)
+    wanted = _hosted(asked, principal)
+    kind = Writer if wanted is None else _tool_writer()
+    writer = kind(id, about, logprobs=logprobs, summary=bool(about["reasoning"]["summary"]), padded=padded)
     items, before, chain = await _heard(kept, asked, writer, key)
     call = await _call(kept, asked, unknown, [*before, *items], key, limit, kind="chat", id=id)
+    if wanted is not None:
+        wanted.heard, wanted.new = [*before, *items], items
     call.request = msgspec.structs.replace(call.request, sampling=sampling(asked))
     call.stream = bool(asked.stream)
     return Turn(
@@ -98,7 +108,32 @@ async def turn(kept: Kept, asked: ResponseRequest, unknown: dict[str, Json], key
         store=asked.store is not False,
         background=bool(asked.background),
         truncate=asked.truncation == "auto",
+        hosted=wanted,
     )
+
+
+def _hosted(asked: ResponseRequest, principal: Principal) -> Any:
+    """What the request wants of tools that the server runs; None: nothing."""
+    given = hosted(asked)
+    if not given:
+        return None
+    from dockyard.api._responses_mcp_wire import Hosted, read
+
+    own = asked.dockyard or Own()
+    return Hosted(
+        tools=read(given),
+        principal=principal,
+        choice=hosted_choice(asked.tool_choice),
+        profile=own.profile,
+        most=asked.max_tool_calls,
+        code=own.code,
+    )
+
+
+def _tool_writer() -> type[Writer]:
+    from dockyard.api._responses_mcp_events import ToolWriter
+
+    return ToolWriter
 
 
 async def given(kept: Kept, asked: Given, unknown: dict[str, Json], key: str, limit: int, kind: Kind) -> Call:
@@ -152,7 +187,9 @@ async def _call(
     kept: Kept, asked: Given, unknown: dict[str, Json], items: list[Item], key: str, limit: int, *, kind: Kind, id: str
 ) -> Call:
     filled = await _filled(kept, items, key, limit)
-    request = Request(id=id, kind=kind, messages=messages(filled, asked.instructions), extra=extra(asked, unknown))
+    hosting = isinstance(asked, ResponseRequest) and bool(hosted(asked))
+    more = extra(asked, unknown, hosting=hosting)
+    request = Request(id=id, kind=kind, messages=messages(filled, asked.instructions), extra=more)
     if not request.messages:
         raise InvalidRequest("there is nothing to answer", param="input")
     return Call(request=request, model=asked.model, dialect="openai-responses")

@@ -27,7 +27,7 @@ REFUSED = {
 }
 HOSTED = {
     "file_search": "search yourself, and send what you found as `input`",
-    "mcp": "call the server yourself, and offer its tools as functions",
+    "mcp": "only requests for an answer run tools",
     "custom": "offer it as a function with one string parameter",
 }
 """Tools that a server of OpenAI runs or reads itself, and what to do instead; others are answered alike."""
@@ -38,6 +38,7 @@ INCLUDES = frozenset(
         "reasoning.encrypted_content", "message.output_text.logprobs",
     }
 )  # fmt: skip
+HIDDEN = "<redacted>"
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -64,6 +65,14 @@ class ResponseStreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 class ConversationName(msgspec.Struct, forbid_unknown_fields=True):
     id: Name
+
+
+class Own(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What only Dockyard has: the profile whose tool servers ``tools`` of type mcp name, and whether the model uses
+    all tools by writing Python."""
+
+    profile: Name = "default"
+    code: bool = False
 
 
 class Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -104,8 +113,9 @@ class ResponseRequest(Given, kw_only=True, forbid_unknown_fields=True):
     frequency_penalty: _openai.Penalty | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     ignore_eos: bool | None = None
+    dockyard: Own | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1, description="Calls of tools that the server runs.")] | None = None
     # No effect here: accepted because clients send them, and told back.
-    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
@@ -165,11 +175,37 @@ def sampling(asked: ResponseRequest) -> Sampling:
     )
 
 
-def extra(asked: Given, unknown: dict[str, Json]) -> dict[str, Json]:
-    """What else the engine has to honour or refuse, in OpenAI's chat shape; ``unknown``: fields nobody here knows."""
+def hosted(asked: Given) -> list[tuple[int, Item]]:
+    """The tools that the server runs, with their places in ``tools``."""
+    return [(number, tool) for number, tool in enumerate(asked.tools or ()) if tool.get("type") == "mcp"]
+
+
+def hosted_choice(choice: str | Item | None) -> Json:
+    """A ``tool_choice`` that may mean tools which the server runs; None: it can't."""
+    if isinstance(choice, str):
+        return choice if choice == "required" else None
+    if choice is None or choice.get("type") == "mcp":
+        return choice
+    tools = choice.get("tools") if choice.get("type") == "allowed_tools" else None
+    return choice if isinstance(tools, list) and any(_is_mcp(one) for one in tools) else None
+
+
+def _is_mcp(entry: Json) -> bool:
+    return isinstance(entry, dict) and entry.get("type") == "mcp"
+
+
+def extra(asked: Given, unknown: dict[str, Json], *, hosting: bool = False) -> dict[str, Json]:
+    """What else the engine has to honour or refuse, in OpenAI's chat shape; ``unknown``: fields nobody here knows.
+
+    ``hosting``: tools that the server runs are somebody else's to add, and so is a choice among them.
+    """
     found = dict(unknown)
-    functions = [_function(number, tool) for number, tool in enumerate(asked.tools or ())]
-    choice, functions = _choice(asked.tool_choice, functions)
+    tools = [one for one in enumerate(asked.tools or ()) if not (hosting and one[1].get("type") == "mcp")]
+    functions = [_function(number, tool) for number, tool in tools]
+    choice = asked.tool_choice
+    if hosting and (wanted := hosted_choice(choice)) is not None:
+        choice = None if isinstance(wanted, str) else _left(wanted)
+    choice, functions = _choice(choice, functions)
     if functions:
         found["tools"] = functions
         if choice is not None:
@@ -184,6 +220,13 @@ def extra(asked: Given, unknown: dict[str, Json]) -> dict[str, Json]:
     if asked.reasoning is not None and asked.reasoning.effort is not None:
         found["reasoning_effort"] = asked.reasoning.effort
     return found
+
+
+def _left(choice: Item) -> Item | None:
+    """What a choice says of the client's own functions."""
+    if choice.get("type") == "mcp":
+        return None
+    return {**choice, "tools": [one for one in choice["tools"] if not _is_mcp(one)]}
 
 
 def _function(number: int, tool: Item) -> Item:
@@ -271,12 +314,23 @@ def told(asked: ResponseRequest) -> dict[str, Any]:
         "temperature": asked.temperature,
         "text": {"format": text.format or {"type": "text"}, **verbosity},
         "tool_choice": asked.tool_choice or "auto",
-        "tools": asked.tools or [],
+        "tools": [_shown(tool) for tool in asked.tools or ()],
         "top_logprobs": asked.top_logprobs,
         "top_p": asked.top_p,
         "truncation": asked.truncation or "disabled",
         "user": asked.user,
     }
+
+
+def _shown(tool: Item) -> Item:
+    """A tool as a response repeats it: without what opens its server."""
+    if tool.get("type") != "mcp":
+        return tool
+    hidden: Item = {"authorization": HIDDEN} if tool.get("authorization") else {}
+    headers = tool.get("headers")
+    if isinstance(headers, dict):
+        hidden["headers"] = dict.fromkeys(headers, HIDDEN)
+    return {**tool, **hidden}
 
 
 def name_of(conversation: str | ConversationName) -> str:

@@ -1,7 +1,8 @@
 """How the echo engine plays a model that reasons, calls tools and answers in JSON, so that protocols can be tested.
 
 - Tools: a required or named tool is called; otherwise those that the user's text mentions by name, or the one that has
-  the most words of its name in the text. After a tool's result the answer is that result.
+  the most words of its name in the text. Tools that the word "then" divides are called one step after the other, each
+  filled from its own part. After the last tool's result the answer is the results.
 - JSON: the least that the schema allows, filled from the text (``_echo_fill``). Without a schema: the object that is in
   the text, else one with the keys that the text quotes where it speaks of keys, else with the key "answer".
 - ``reasoning_effort`` (not "none") or the template's ``enable_thinking``: a short thought comes first.
@@ -32,7 +33,12 @@ def play(request: Request, said: str, prompt_tokens: int) -> list[Chunk] | None:
     thought = _thought(extra, said)
     last = messages[-1] if messages else None
     if last is not None and last.role == "tool":
-        return _echo.say(request, _results(messages), prompt_tokens, thought=thought)
+        part = _next_part(extra, messages)
+        if part is None:
+            return _echo.say(request, _results(messages), prompt_tokens, thought=thought)
+        said = part
+    elif extra.get("tool_choice") in (None, "auto"):
+        said = next((part for part in _parts(said) if _named(_functions(extra), part)), said)
     if calls := _calls(extra, said, len(messages)):
         return _calling(request, calls, prompt_tokens, thought)
     told = _formatted(extra.get("response_format"), said)
@@ -50,18 +56,42 @@ def _thought(extra: dict[str, Json], said: str) -> tuple[str, ...]:
 
 
 def _results(messages: tuple[Message, ...]) -> str:
-    """What the tools answered since somebody else spoke."""
-    found: list[str] = []
-    for message in reversed(messages):
-        if message.role != "tool":
-            break
-        found.append(text_of(message))
-    return "\n".join(reversed(found))
+    """What the tools answered since the user spoke."""
+    return "\n".join(text_of(message) for message in _since(messages) if message.role == "tool")
+
+
+def _since(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns after the user's last."""
+    last = max((place for place, one in enumerate(messages) if one.role == "user"), default=-1)
+    return messages[last + 1 :]
+
+
+def _parts(said: str) -> list[str]:
+    return re.split(r"\bthen\b", said)
+
+
+def _next_part(extra: dict[str, Json], messages: tuple[Message, ...]) -> str | None:
+    """The first part of the user's text whose tools were not called yet; None where nothing is left to call."""
+    if extra.get("tool_choice") not in (None, "auto"):
+        return None
+    done = sum(len(message.tool_calls or ()) for message in _since(messages))
+    said = next((text_of(message) for message in reversed(messages) if message.role == "user"), "")
+    count = 0
+    for part in _parts(said):
+        if named := _named(_functions(extra), part):
+            if count >= done:
+                return part
+            count += len(named)
+    return None
+
+
+def _functions(extra: dict[str, Json]) -> list[dict[str, Any]]:
+    return [tool["function"] for tool in extra.get("tools") or () if tool.get("type") == "function"]
 
 
 def _calls(extra: dict[str, Json], said: str, turns: int) -> list[dict[str, Any]]:
     """The tool calls to make, in OpenAI's shape."""
-    functions = [tool["function"] for tool in extra.get("tools") or () if tool.get("type") == "function"]
+    functions = _functions(extra)
     choice = extra.get("tool_choice") or "auto"
     if not functions or choice == "none":
         return []
@@ -85,16 +115,22 @@ def _calls(extra: dict[str, Json], said: str, turns: int) -> list[dict[str, Any]
     return calls
 
 
-def _mentioned(functions: list[dict[str, Any]], said: str) -> list[dict[str, Any]]:
-    """The functions named in the text, in its order; else the one with the most words of its name there."""
+def _named(functions: list[dict[str, Any]], said: str) -> list[dict[str, Any]]:
+    """The functions named in the text, in its order."""
     text = said.lower()
     named: list[tuple[int, int, dict[str, Any]]] = []
     for function in functions:
         found = re.search(rf"(?<![\w-]){re.escape(function['name'].lower())}(?![\w-])", text)
         if found:
             named.append((found.start(), len(named), function))
-    if named:
-        return [function for _, _, function in sorted(named, key=lambda one: one[:2])]
+    return [function for _, _, function in sorted(named, key=lambda one: one[:2])]
+
+
+def _mentioned(functions: list[dict[str, Any]], said: str) -> list[dict[str, Any]]:
+    """Those named in the text; else the one with the most words of its name there."""
+    if named := _named(functions, said):
+        return named
+    text = said.lower()
     words = set(re.findall(r"[^\W_]+", text))
     best, most = None, 0
     for function in functions:

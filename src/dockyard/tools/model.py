@@ -147,6 +147,8 @@ class Session(msgspec.Struct, kw_only=True):
     begun: float = msgspec.field(default_factory=time.time)
     taint: set[str] = set()
     ask: Callable[[str, Json], Awaitable[Json]] | None = None
+    given: Profile | None = None
+    """What this conversation may use, where that is not its profile: a part of it, or servers that it brought along."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
