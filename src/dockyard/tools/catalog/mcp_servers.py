@@ -100,7 +100,12 @@ def server_of(name: str, entry: dict[str, Any], source: str = "") -> Server:
     url = text(entry, "url") or text(entry, "httpUrl") or text(entry, "serverUrl")
     short = fit(name)
     extra: dict[str, Any] = {"mcp-servers": entry, **({"mcp-servers-name": name} if short != name else {})}
-    common: dict[str, Any] = {"name": short, "description": text(entry, "description"), "source": source, "extra": extra}
+    common: dict[str, Any] = {
+        "name": short,
+        "description": text(entry, "description"),
+        "source": source,
+        "extra": extra,
+    }
     if url or said in ("http", "sse", "streamable-http", "streamableHttp"):
         if not url:
             raise InvalidRequest("url is missing", param="url")
