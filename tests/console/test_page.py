@@ -51,3 +51,11 @@ async def test_an_unchanged_file_is_not_sent_twice() -> None:
         first = await client._transport.send("GET", "/", {}, b"")
         again = await client._transport.send("GET", "/", {"if-none-match": first.headers["etag"]}, b"")
         assert (first.status, again.status) == (200, 304)
+
+
+@pytest.mark.anyio
+async def test_the_page_is_there_for_those_who_only_ask() -> None:
+    async with AsyncClient(app=Litestar(route_handlers=handlers(), openapi_config=None)) as client:
+        reply = await client._send("HEAD", "/")
+        assert reply.status == 200
+        await reply.aclose()

@@ -10,7 +10,7 @@ import hashlib
 from importlib import resources
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, Response, get, head
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_304_NOT_MODIFIED
 
@@ -54,7 +54,11 @@ def handlers() -> list[HTTPRouteHandler]:
             return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
         return Response(content, headers=headers, media_type=kind)
 
-    return [page]
+    @head("/", include_in_schema=False, sync_to_thread=False)
+    def there() -> None:
+        """Ollama's command line asks this before anything else."""
+
+    return [page, there]
 
 
 def _path(name: str) -> str:
