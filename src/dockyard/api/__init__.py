@@ -115,16 +115,16 @@ def _build(site: Site, extra: Sequence[Any]) -> Door:
     from litestar.datastructures import State as AppState
 
     from dockyard.api import health, management, openai_models, reference
+    from dockyard.api._chat_endpoint import ChatEndpoint
     from dockyard.api._endpoint import Endpoint
     from dockyard.api.door import Door, Origins
-    from dockyard.api.openai_chat import Chat
     from dockyard.api.openai_completions import Completions
 
     handlers: list[Any] = [*health.handlers(site), *reference.handlers(), *_hub(site)]
-    hot = {}
+    hot: dict[str, Any] = {}
     if site.gateway is not None:
         handlers += [*openai_models.handlers(site), *extra]
-        hot["/v1/chat/completions"] = Endpoint(site.gateway, Chat(), site.watchdog)
+        hot["/v1/chat/completions"] = ChatEndpoint(site)
         hot["/v1/completions"] = Endpoint(site.gateway, Completions(), site.watchdog)
     handlers.append(management.router(site))
     app = Door(

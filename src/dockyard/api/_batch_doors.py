@@ -61,6 +61,15 @@ def _readers(site: Site) -> dict[str, Read]:
     from dockyard.api.openai_chat import Chat
     from dockyard.api.openai_completions import Completions
     from dockyard.api.openai_embeddings import Embeddings
+    from dockyard.errors import InvalidRequest
+
+    chat = Chat()
+
+    async def read_chat(body: bytes, principal: Principal) -> Asked:  # noqa: ARG001 - only some look things up
+        asked = chat.read(body)
+        if asked.own is not None and asked.own.profile:
+            raise InvalidRequest("a batch runs no tools", param="dockyard.profile", hint="ask for them one by one")
+        return asked
 
     def plain(dialect: Dialect) -> Read:
         async def read(body: bytes, principal: Principal) -> Asked:  # noqa: ARG001 - only some look things up
@@ -69,7 +78,7 @@ def _readers(site: Site) -> dict[str, Read]:
         return read
 
     return {
-        "/v1/chat/completions": plain(Chat()),
+        "/v1/chat/completions": read_chat,
         "/v1/completions": plain(Completions()),
         "/v1/embeddings": plain(Embeddings()),
         "/v1/responses": _responses(site),

@@ -166,7 +166,7 @@ class Exchange:
 
     async def whole(self, gateway: Gateway) -> None:
         calls = self._asked.calls
-        async with await run_calls(gateway, calls) as reply:
+        async with await self._run(gateway) as reply:
             batches = [batch async for batch in reply.chunks]
         self._truncated = max([chunk.truncated for batch in batches for chunk in batch], default=0)
         body = self._asked.whole(batches, usage_of(calls), self._extra())
@@ -174,7 +174,7 @@ class Exchange:
 
     async def stream(self, gateway: Gateway) -> None:
         asked, calls = self._asked, self._asked.calls
-        async with await run_calls(gateway, calls) as reply:
+        async with await self._run(gateway) as reply:
             async for batch in reply.chunks:
                 data = asked.events(batch)
                 if not self._begun:
@@ -188,6 +188,10 @@ class Exchange:
         if not self._begun:
             last = await self._start() + last
         await self._write(last, more=False)
+
+    async def _run(self, gateway: Gateway) -> Any:
+        """The answer, to be used as a ``gateway.Reply`` is."""
+        return await run_calls(gateway, self._asked.calls)
 
     async def fail(self, error: DockyardError) -> None:
         """Tell the client; in the stream if that has begun."""

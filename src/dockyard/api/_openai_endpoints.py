@@ -9,14 +9,14 @@ from dockyard.api._wire import Hot
 
 def endpoints(site: Site) -> dict[str, Hot]:
     """An ASGI callable for each; ``site`` must have a gateway."""
-    from dockyard.api.openai_chat import Chat
+    from dockyard.api._chat_endpoint import ChatEndpoint
     from dockyard.api.openai_completions import Completions
     from dockyard.api.openai_embeddings import Embeddings
     from dockyard.api.openai_moderations import Moderations
 
     assert site.gateway is not None
     return {
-        "/chat/completions": Endpoint(site.gateway, Chat(), site.watchdog),
+        "/chat/completions": ChatEndpoint(site),
         "/completions": Endpoint(site.gateway, Completions(), site.watchdog),
         "/embeddings": Endpoint(site.gateway, Embeddings(), site.watchdog),
         "/moderations": Moderations(site),

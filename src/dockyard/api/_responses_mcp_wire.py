@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from dockyard.api._decode import explained
 from dockyard.api._responses_wire import Item
 from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.tools.model import Tool
@@ -92,9 +93,9 @@ def read(tools: Iterable[tuple[int, Item]]) -> list[McpTool]:
         try:
             one = msgspec.convert(tool, McpTool)
         except msgspec.ValidationError as error:
-            text, _, path = str(error).partition(" - at `$")
-            field = path.rstrip("`") or _unknown(text)
-            raise InvalidRequest(f"{at}{field}: {text}", param=f"{at}{field}") from None
+            wrong = explained(error)
+            where = f"{at}.{wrong.param}" if wrong.param else at
+            raise type(wrong)(f"{at}: {wrong.message}", param=where) from None
         for field in ("connector_id", "tunnel_id"):
             if getattr(one, field) is not None:
                 raise UnsupportedParameter(f"{at}.{field} is OpenAI's own", param=f"{at}.{field}", hint="give a URL")
@@ -110,8 +111,3 @@ def read(tools: Iterable[tuple[int, Item]]) -> list[McpTool]:
     if len(found) > MOST_SERVERS:
         raise InvalidRequest(f"{MOST_SERVERS} servers are the most in one request", param="tools")
     return found
-
-
-def _unknown(text: str) -> str:
-    """The name of a field that nobody knows, out of the message about it."""
-    return f".{text.split('`')[1]}" if "`" in text else ""

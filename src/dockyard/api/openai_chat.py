@@ -42,6 +42,14 @@ class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     type: Literal["content"] = "content"
 
 
+class Own(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What only Dockyard has: ``profile`` names tools that the server runs for the model, "" that there are none;
+    with ``code`` the model uses them by writing Python."""
+
+    profile: Annotated[str, Meta(max_length=200)] | None = None
+    code: bool = False
+
+
 class ChatRequest(_openai.Common, kw_only=True, forbid_unknown_fields=True):
     """The body of a chat request."""
 
@@ -64,6 +72,7 @@ class ChatRequest(_openai.Common, kw_only=True, forbid_unknown_fields=True):
     audio: Json = None
     web_search_options: Json = None
     moderation: Json = None
+    dockyard: Own | None = None
 
 
 class Chat:
@@ -94,14 +103,15 @@ class Chat:
             extra=extra,
         )
         call = Call(request=request, model=asked.model, dialect="openai-chat", stream=bool(asked.stream))
-        return ChatAsked(call, usage=_openai.include_usage(asked))
+        return ChatAsked(call, usage=_openai.include_usage(asked), own=asked.dockyard)
 
 
 class ChatAsked:
     """A chat request and the writing of its answer."""
 
-    def __init__(self, call: Call, *, usage: bool) -> None:
+    def __init__(self, call: Call, *, usage: bool, own: Own | None = None) -> None:
         self.calls = [call]
+        self.own = own
         self._request = call.request
         self._usage = usage
         kind = "chat.completion.chunk" if call.stream else "chat.completion"
