@@ -58,7 +58,8 @@ class Safety:
 
     def define(self, server: Server, raws: list[dict[str, Json]]) -> list[Tool]:
         """The tools among these definitions that may be offered, labelled. The others are held: see ``quarantine``."""
-        found = {str(raw.get("name")): raw for raw in raws}
+        self._cleaner.introduce(server)
+        found = {str(raw.get("name")): raw for raw in raws if raw.get("name") != INSTRUCTIONS}
         self._offered[server.name] = (server, raws)
         others = {name: self._pins.names(name) for name in {*self._offered, *self._pins.servers()} - {server.name}}
         reasons = {name: suspect.of_tool(raw, others, set(found)) for name, raw in found.items()}
@@ -115,9 +116,11 @@ class Safety:
         """Whether this session may know of the tool: one that is denied is not listed."""
         return self._policy.decide(session, tool).action != "deny"
 
-    def decide(self, session: Session, tool: Tool, arguments: dict[str, Json]) -> Decision:
-        """What is to be done about a call."""
+    def decide(self, session: Session, tool: Tool, arguments: dict[str, Json], *, asks: bool = False) -> Decision:
+        """What is to be done about a call. ``asks``: the profile wants each use of this tool to be approved."""
         decision = self._policy.decide(session, tool)
+        if decision.action == "allow" and asks:
+            decision = Decision(action="ask", reason="the profile asks before this tool is used")
         if decision.action == "ask" and self._approvals.refused(session, tool, arguments):
             return Decision(action="deny", reason="a person refused this call")
         return decision

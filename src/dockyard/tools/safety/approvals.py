@@ -169,6 +169,6 @@ def _may(principal: Principal | None, approval: Approval) -> bool:
 
 def _read(path: Path) -> _Record | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Record)
+        return msgspec.convert(json.loads(path.read_bytes()), _Record)
     except FileNotFoundError:
         return None

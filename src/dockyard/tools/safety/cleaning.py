@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 MARK = "dockyard/safety"
 """Key of a result's ``_meta``."""
+
+_SECRET_NAME = re.compile(r"token|secret|passw|api_?-?key|auth|credential|private_?key|cookie", re.I)
+"""Variables and headers whose values are secrets though the entry has them in the open."""
 
 CUT = "[cut: the result of this tool was too long]"
 
@@ -41,8 +45,20 @@ class Cleaner:
             self._redactor.know(name, value, server.name)
         return found
 
+    def introduce(self, server: Server) -> None:
+        """Look for what this server is given, as far as it is there: a secret that is missing is no matter yet."""
+        stored = self._secrets.values()
+        for secret in server.secrets:
+            if value := stored.get(secret.name):
+                self._redactor.know(secret.name, value, server.name)
+        for key, value in {**server.env, **server.headers}.items():
+            if _SECRET_NAME.search(key) and "${" not in value:
+                self._redactor.know(f"{server.name}.{key}", value, server.name)
+                self._redactor.know(f"{server.name}.{key}", value.rpartition(" ")[2], server.name)
+
     def outgoing(self, tool: Tool, arguments: dict[str, Json]) -> dict[str, Json]:
-        name = self._all().foreign(arguments, tool.server)
+        redactor = self._all()
+        name = redactor.foreign(arguments, tool.server) or redactor.foreign(mapped(arguments, strip), tool.server)
         if name is not None:
             raise ToolDenied(
                 f"the arguments of tool {tool.id!r} hold the secret {name!r}, which is not of server {tool.server!r}",

@@ -72,7 +72,7 @@ def fingerprint(raw: Json) -> str:
 
 
 class Pins:
-    """The pins of one home. ``revision`` grows when anything was reviewed or held, here or in another process."""
+    """The pins of one home. ``mode`` is the setting ``tools_pin``: with "off" everything passes."""
 
     def __init__(self, home: Path, mode: Mode) -> None:
         self._folder = home / "mcp" / "pins"
@@ -85,7 +85,7 @@ class Pins:
         ``reasons`` are what is suspicious in a definition, by name. New ones are pinned if nothing is.
         """
         if self._mode == "off":
-            return {name for name in found if not reasons.get(name)}
+            return set(found)
         prints = {name: fingerprint(raw) for name, raw in found.items()}
         pins = self._pins(server)
         if not all(self._settled(pins.get(name), prints[name]) for name in found):
@@ -128,6 +128,7 @@ class Pins:
             )
             pin.raw, pin.first = None, 0.0
             self._write(server, pins)
+            self._reviewed()
 
     def held(self, server: str | None = None) -> list[Held]:
         """Everything that waits for a review or was refused, by server and tool."""
@@ -172,11 +173,13 @@ class Pins:
             elif waiting.fingerprint not in pin.refused:
                 pin.refused.append(waiting.fingerprint)
             self._write(server, pins)
+            self._reviewed()
 
     def forget(self, server: str) -> None:
         """Trust the next definitions of this server as if it were new."""
         with self._turn(server):
             self._path(server).unlink(missing_ok=True)
+            self._reviewed()
 
     def fingerprints(self, server: str) -> dict[str, str]:
         """What was accepted last of each tool."""
@@ -190,11 +193,14 @@ class Pins:
 
     @property
     def revision(self) -> int:
-        """Another number when a file of pins is another."""
+        """Another number after a review, here or in another process."""
         try:
-            return max((path.stat().st_mtime_ns for path in self._folder.glob("*.json")), default=0)
+            return (self._folder / "reviewed").stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+
+    def _reviewed(self) -> None:
+        (self._folder / "reviewed").touch()
 
     def _pins(self, server: str) -> _Pins:
         path = self._path(server)
@@ -205,16 +211,16 @@ class Pins:
         stamp = (stat.st_mtime_ns, stat.st_ino)
         read = self._read.get(server)
         if read is None or read[0] != stamp:
-            read = self._read[server] = (stamp, msgspec.json.decode(path.read_bytes(), type=_Pins))
+            read = self._read[server] = (stamp, msgspec.convert(json.loads(path.read_bytes()), _Pins))
         return read[1]
 
     def _write(self, server: str, pins: _Pins) -> None:
+        self._read.pop(server, None)
         path = self._path(server)
         part = path.with_suffix(".part")
         # Strings of a hostile server need not be Unicode; this writer escapes them, msgspec's would refuse.
         part.write_text(json.dumps(msgspec.to_builtins(pins), ensure_ascii=True, indent=1))
         part.replace(path)
-        self._read.pop(server, None)
 
     def _turn(self, server: str) -> FileLock:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,7 +1,7 @@
 """Finding known secrets in text, however they are written, and taking them out.
 
 A secret is found as it is, reversed, in base64 (any offset, either alphabet), in hexadecimal, escaped for URLs, JSON or
-HTML (up to three layers), and, if it is long enough, in any case and with spaces or punctuation between its characters.
+HTML (up to five layers), and, if it is long enough, in any case and with spaces or punctuation between its characters.
 What a server encrypts, compresses or says in its own code can't be found by anybody: for that, tools that send ask.
 """
 
@@ -23,7 +23,7 @@ LEAST_LOOSE = 12
 """Letters and digits that a form needs to be looked for in any case and between punctuation."""
 LEAST_LINE = 16
 """Characters of a line of a longer secret that is looked for by itself, such as one of a private key."""
-LAYERS = 3
+LAYERS = 5
 
 _ESCAPED = re.compile(
     r"(?:%[0-9A-Fa-f]{2})+"
@@ -133,10 +133,27 @@ class Redactor:
     def _spread(self, value: Json) -> Iterator[tuple[str, frozenset[str]]]:
         if not self._secrets:
             return
-        whole = _NOISE.sub("", "".join(texts(value, keys=False))).lower()
+        by_key: dict[str, list[str]] = {}
+        _gather(value, "", by_key)
+        wholes = [_NOISE.sub("", "".join(parts)).lower() for parts in by_key.values() if len(parts) > 1]
         for secret in self._secrets.values():
-            if any(form in whole for form in secret.loose):
+            if any(form in whole for form in secret.loose for whole in wholes):
                 yield secret.name, secret.owners
+
+
+def _gather(value: Json, key: str, found: dict[str, list[str]]) -> None:
+    """Texts and numbers by the key that they stand under, and all of them under no key."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _gather(one, name, found)
+    elif isinstance(value, list):
+        for one in value:
+            _gather(one, key, found)
+    else:
+        for text in texts(value):
+            found.setdefault("", []).append(text)
+            if key:
+                found.setdefault(key, []).append(text)
 
 
 def texts(value: Json, *, keys: bool = True) -> Iterator[str]:

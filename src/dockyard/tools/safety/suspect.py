@@ -117,10 +117,12 @@ def of_tool(raw: Json, others: Mapping[str, set[str]], own: set[str]) -> tuple[s
 def references(raw: Json, others: Mapping[str, set[str]], own: set[str]) -> list[tuple[str, str]]:
     """Tools of other servers that a definition gives orders about.
 
-    A name that is also an ordinary word must be marked as a name to count.
+    A name that is also an ordinary word must be marked as a name to count; one that is a key in this definition, such
+    as a parameter's, does not.
     """
     found: list[tuple[str, str]] = []
-    for text in texts(raw):
+    own = own | set(texts(raw)) - set(texts(raw, keys=False))
+    for text in texts(raw, keys=False):
         if not _SHARP.search(text):
             continue
         for server, names in others.items():
