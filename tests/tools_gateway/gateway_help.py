@@ -71,13 +71,27 @@ class Lets:
         self.denies: set[str] = set()
         self.granted: set[str] = set()
 
+    revision = 0
+
+    def visible(self, session: Session, tool: Tool) -> bool:
+        return True
+
+    def clean(self, value: Json) -> Json:
+        return value
+
+    def error(self, error: Any) -> Any:
+        return error
+
+    def secrets_of(self, server: Server) -> dict[str, str]:
+        return {}
+
     def define(self, server: Server, raws: list[dict[str, Json]]) -> list[Tool]:
         return [Tool(id=raw["name"], server=server.name, name=raw["name"], raw=raw) for raw in raws]
 
-    def decide(self, session: Session, tool: Tool, arguments: dict[str, Json]) -> Decision:
+    def decide(self, session: Session, tool: Tool, arguments: dict[str, Json], *, asks: bool = False) -> Decision:
         if tool.name in self.denies:
             return Decision(action="deny", reason="the test says so")
-        return Decision(action="ask" if tool.name in self.asks else "allow", reason="the test asks")
+        return Decision(action="ask" if asks or tool.name in self.asks else "allow", reason="the test asks")
 
     def outgoing(self, session: Session, tool: Tool, arguments: dict[str, Json]) -> dict[str, Json]:
         return arguments
@@ -90,8 +104,8 @@ class Lets:
             id="a1", principal="me", tool=tool.id, arguments_digest="", arguments=arguments, reason=reason, expires=0
         )
 
-    def redeem(self, approval: str, session: Session, tool: Tool, arguments: dict[str, Json]) -> bool:
-        if approval in self.granted:
+    def redeem(self, approval: str | None, session: Session, tool: Tool, arguments: dict[str, Json]) -> bool:
+        if approval is not None and approval in self.granted:
             self.granted.discard(approval)
             return True
         return False
@@ -132,7 +146,6 @@ def toolbox_of(
         Settings(home=str(home)),
         safety=safety or Lets(),
         profiles=Fixed(*every),
-        secrets=lambda server: {},
         runner=lambda kind: runner,
         limits=limits,
     )

@@ -19,7 +19,7 @@ def toolbox(site: Site) -> Toolbox:
         if site.toolbox is None:
             from dockyard.tools.toolbox import Toolbox
 
-            site.toolbox = Toolbox(site.settings, site.state, site.store)
+            site.toolbox = Toolbox(site.settings, site.store)
             site.ends.append(site.toolbox.close)
     found: Toolbox = site.toolbox
     return found

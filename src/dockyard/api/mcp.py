@@ -1,4 +1,4 @@
-"""MCP for any client: ``/mcp`` and, for another profile than the default, ``/p/{profile}/mcp``; and tools as plain JSON.
+"""MCP for any client: ``/mcp`` and, for another profile than the default, ``/p/{profile}/mcp``; tools as plain JSON.
 
 Streamable HTTP of both protocol eras is the ``mcp`` package's; who calls is known by their Dockyard key. A legacy
 session belongs to the key that began it, and to its profile.
@@ -84,7 +84,7 @@ class Doors:
     def handlers(self) -> list[Any]:
         @asgi("/p/{profile:str}/mcp", copy_scope=True)
         async def of_profile(scope: Scope, receive: Receive, send: Send) -> None:
-            profile = scope["path_params"]["profile"]  # type: ignore[typeddict-item]
+            profile = scope["path_params"]["profile"]
             await self.answer(profile, scope, dict(scope["headers"]), receive, send)
 
         return [of_profile]

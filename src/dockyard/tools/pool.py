@@ -107,8 +107,8 @@ class Pool:
         self._noted = noted
         self._opened = opened
         self._limits = limits or Limits()
-        self._records: dict[Server, Record] = {}
-        self._warm: dict[Server, list[Warm]] = {}
+        self._records: dict[bytes, Record] = {}
+        self._warm: dict[bytes, list[Warm]] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -121,6 +121,25 @@ class Pool:
 
     def sessions(self, server: Server) -> list[Warm]:
         return [one for one in self._warm.get(_key(server), ()) if one.alive]
+
+    def report(self, server: Server) -> dict[str, Json]:
+        """How a server is, for people."""
+        record = self.record(server)
+        running = [one.link for one in self.sessions(server) if one.link is not None]
+        failing = record.failures > 0 and not running
+        return {
+            "name": server.name,
+            "kind": server.kind,
+            "state": "ready" if running else "failed" if failing else "idle",
+            "era": record.era,
+            "version": running[0].version if running else None,
+            "server": running[0].info if running else None,
+            "pids": [link.pid for link in running if link.pid is not None],
+            "sessions": len(running),
+            "starts": record.starts,
+            "calls": record.calls,
+            "reason": record.reason if failing else "",
+        }
 
     @contextlib.asynccontextmanager
     async def using(self, server: Server, owner: str, asking: Asking) -> AsyncIterator[Warm]:
@@ -199,7 +218,7 @@ class Pool:
             error = failed
         except asyncio.CancelledError:
             error = ToolFailed(f"server {warm.server.name!r} was stopped")
-        except Exception as failed:  # noqa: BLE001 - runners and the mcp package: any failure is this one server's
+        except Exception as failed:
             log.warning("server %r failed: %s", warm.server.name, type(failed).__name__, exc_info=failed)
             error = ToolFailed(f"server {warm.server.name!r} failed: {_plain(failed)}")
         finally:
@@ -322,7 +341,7 @@ class Pool:
         await asyncio.gather(*(self.end(one) for one in every))
 
 
-def _key(server: Server) -> Any:
+def _key(server: Server) -> bytes:
     return msgspec.json.encode(server)
 
 

@@ -1,4 +1,4 @@
-"""A link to one MCP server, in whichever protocol era it speaks. ``sdk*.py`` are the files that know the ``mcp`` package.
+"""A link to one MCP server, in whichever protocol era it speaks. Only ``sdk*.py`` know the ``mcp`` package.
 
 Messages stay as the server wrote them: the package's own client would drop fields that it does not know and raise on
 results that are slightly wrong. What a result must be is checked where it is passed on.
@@ -186,7 +186,7 @@ class Link:
             raise ToolFailed(f"server {self.name!r} speaks protocol version {str(version)[:40]!r}, which is unknown")
         self.version = version
         self._learn(told, told.get("serverInfo"))
-        await self._dispatcher.notify("notifications/initialized", None, self._stamp("", {}, {})[1])
+        await self.notify("notifications/initialized")
 
     async def _discover(self) -> bool:
         """Whether it is a modern server."""

@@ -21,12 +21,13 @@ from mcp.server.subscriptions import (
 )
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
-from mcp_types.methods import CACHEABLE_METHODS
+from mcp_types.methods import CacheableMethod
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dockyard.errors import DockyardError, InvalidRequest, NotFound
 from dockyard.tools.bridge import Asking
+from dockyard.tools.directory import Kind
 from dockyard.tools.model import ApprovalNeeded, Session
 from dockyard.tools.sdk import Refusal, me
 from dockyard.tools.toolbox import Toolbox
@@ -88,7 +89,7 @@ class Front:
             "dockyard",
             version=about["version"],
             title="Dockyard",
-            cache_hints={method: CacheHint() for method in CACHEABLE_METHODS},
+            cache_hints=dict.fromkeys(get_args(CacheableMethod), CacheHint()),
             get_tool_input_schema=self._schemas.get,
             on_list_tools=self._list_tools,  # type: ignore[arg-type]
             on_call_tool=self._call_tool,  # type: ignore[arg-type]
@@ -132,32 +133,31 @@ class Front:
             raise failure(error) from None
 
     async def _list_tools(self, context: Any, params: Any) -> dict[str, Json]:
-        tools = await self._list(context, self._toolbox.listed, "tools")
+        tools = await self._list(context, "tools")
         for name, entry in tools.items():
             self._schemas[name] = entry.tool.schema
         return _page("tools", [entry.raw for entry in tools.values()], "name", params)
 
     async def _list_prompts(self, context: Any, params: Any) -> dict[str, Json]:
-        found = await self._list(context, self._toolbox.listed, "prompts")
+        found = await self._list(context, "prompts")
         return _page("prompts", [entry.raw for entry in found.values()], "name", params)
 
     async def _list_resources(self, context: Any, params: Any) -> dict[str, Json]:
-        found = await self._list(context, self._toolbox.listed, "resources")
+        found = await self._list(context, "resources")
         return _page("resources", [entry.raw for entry in found.values()], "uri", params)
 
     async def _list_templates(self, context: Any, params: Any) -> dict[str, Json]:
-        found = await self._list(context, self._toolbox.listed, "templates")
+        found = await self._list(context, "templates")
         return _page("resourceTemplates", [entry.raw for entry in found.values()], "uriTemplate", params)
 
-    async def _list(self, context: Any, listed: Any, kind: str) -> dict[str, Any]:
+    async def _list(self, context: Any, kind: Kind) -> dict[str, Any]:
         try:
-            view = await listed(self._conversation(context).session, kind)
+            found: dict[str, Any] = await self._toolbox.listed(self._conversation(context).session, kind)
         except DockyardError as error:
             raise failure(error) from None
-        found: dict[str, Any] = getattr(view, kind)
         return found
 
-    async def _call_tool(self, context: Any, params: Any) -> dict[str, Json]:
+    async def _call_tool(self, context: Any, _params: Any) -> dict[str, Json]:
         """Failures of a tool are results, so that a model can read them; an unknown tool is an error of the client."""
         try:
             return await self._exchange(context)
@@ -168,7 +168,7 @@ class Front:
                 raise failure(error) from None
             return failed(error)
 
-    async def _relay(self, context: Any, params: Any) -> dict[str, Json]:
+    async def _relay(self, context: Any, _params: Any) -> dict[str, Json]:
         try:
             return await self._exchange(context)
         except DockyardError as error:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Protocol
 
 import msgspec
 
-from dockyard.tools.directory import Directory
+from dockyard.tools.directory import LISTS, Directory, Kind
 from dockyard.tools.model import Enabled, Profile, Server, Tool
 from dockyard.tools.naming import outside
 from dockyard.types import Json
 
-Define = Callable[[Server, list[dict[str, Json]]], list[Tool]]
+
+class Definer(Protocol):
+    """Who turns definitions into tools, and cleans other definitions; ``revision`` says when it changed its mind."""
+
+    @property
+    def revision(self) -> int: ...
+
+    def define(self, server: Server, raws: list[dict[str, Json]]) -> list[Tool]: ...
+
+    def clean(self, value: Json) -> Json: ...
+
 
 MOST_VIEWS = 256
 
@@ -57,19 +66,16 @@ class View(msgspec.Struct, kw_only=True):
 
 
 class Views:
-    """Views as they are now, made again only when a listing changed. ``define`` turns definitions into tools."""
+    """Views as they are now, made again only when a listing changed, or what is thought of it."""
 
-    def __init__(self, directory: Directory, define: Define) -> None:
+    def __init__(self, directory: Directory, definer: Definer) -> None:
         self._directory = directory
-        self._define = define
-        self._made: dict[tuple[Profile | str, str], tuple[Profile, View]] = {}
+        self._definer = definer
+        self._made: dict[tuple[str, str], tuple[Profile, View]] = {}
 
     def of(self, profile: Profile, owner: str) -> View:
-        versions = tuple(
-            self._directory.shelf(one.server, owner, kind).version
-            for one in profile.servers
-            for kind in ("tools", "prompts", "resources", "templates")
-        )
+        listed = (self._directory.shelf(one.server, owner, kind).version for one in profile.servers for kind in LISTS)
+        versions = (self._definer.revision, *listed)
         key = (profile.name, owner)
         made = self._made.get(key)
         if made is not None and made[0] == profile and made[1].versions == versions:
@@ -94,9 +100,11 @@ class Views:
         for one in profile.servers:
             items = self._directory.shelf(one.server, owner, "tools").items
             by_name = {str(item.get("name")): item for item in items}
-            for tool in self._define(one.server, items):
-                if one.tools is None or any(fnmatchcase(tool.name, pattern) for pattern in one.tools):
-                    found.append((one, tool, by_name.get(tool.name, tool.raw)))
+            found += [
+                (one, tool, by_name.get(tool.name, tool.raw))
+                for tool in self._definer.define(one.server, items)
+                if one.tools is None or any(fnmatchcase(tool.name, pattern) for pattern in one.tools)
+            ]
         names = outside([(one.server.name, tool.name) for one, tool, _ in found], prefix=profile.prefix)
         return {
             name: Entry(
@@ -118,17 +126,17 @@ class Views:
         ]
         names = outside([(server.name, str(item["name"])) for server, item in found], prefix=profile.prefix)
         return {
-            name: _entry(server, str(item["name"]), {**item, "name": name}, item, f"prompt {name}")
+            name: _entry(server, str(item["name"]), {**self._definer.clean(item), "name": name}, item, f"prompt {name}")
             for name, (server, item) in zip(names, found, strict=True)
         }
 
-    def _addressed(self, profile: Profile, owner: str, kind: Any, key: str) -> dict[str, Entry]:
+    def _addressed(self, profile: Profile, owner: str, kind: Kind, key: str) -> dict[str, Entry]:
         """Things with an address: the first server of the profile that has it keeps it."""
         found: dict[str, Entry] = {}
         for one in profile.servers:
             for item in self._directory.shelf(one.server, owner, kind).items:
                 uri = str(item[key])
-                found.setdefault(uri, _entry(one.server, uri, item, item, f"resource {uri}"))
+                found.setdefault(uri, _entry(one.server, uri, self._definer.clean(item), item, f"resource {uri}"))
         return found
 
 

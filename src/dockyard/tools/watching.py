@@ -1,4 +1,4 @@
-"""News of servers: lists that changed, resources that were updated; who wants to hear of them, and asking servers so."""
+"""News of servers: lists that changed, resources that were updated; who wants to hear of them, and asking for them."""
 
 from __future__ import annotations
 
