@@ -114,6 +114,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tools_private: Annotated[
         tuple[str, ...], Meta(description="Names, addresses and networks off the public internet that tools may reach.")
     ] = ()
+    tools_pull: Annotated[
+        str, Meta(pattern="^(missing|never)$", description="Images of tool servers: pull those missing, or never any.")
+    ] = "missing"
     tools_functions: Annotated[
         tuple[str, ...], Meta(description="Python modules whose functions may be tools, run inside the server.")
     ] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -58,6 +59,13 @@ class Egress:
     async def listen(self, path: Path) -> AsyncIterator[None]:
         """Serve on a Unix socket at ``path`` until left; then every connection is closed."""
         server = await asyncio.start_unix_server(self._accept, str(path))
+        async with self._serving(server):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def serve(self, listener: socket.socket) -> AsyncIterator[None]:
+        """The same on a socket that listens already."""
+        server = await asyncio.start_server(self._accept, sock=listener)
         async with self._serving(server):
             yield
 
