@@ -12,12 +12,14 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
 
-SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
+Table = dict[str, dict[str, tuple[str, str, str]]]
+
+SECTIONS: Table = {
     "Use a model": {
         "run": ("run", "run", "Ask a model, or talk with it"),
         "serve": ("serve", "serve", "Serve the store's models over HTTP"),
@@ -37,6 +39,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
         "package": ("package", "package", "Make model files an artifact in the store"),
         "save": ("package", "save", "Write artifacts to a tar archive"),
         "load": ("package", "load", "Read artifacts from a tar archive"),
+    },
+    "Use tools": {
+        "mcp": ("mcp", "app", "Give models and clients tool servers (MCP), safely"),
     },
     "Look after the store": {
         "ls": ("model", "ls", "List models in the store"),
@@ -78,15 +83,16 @@ def command_of(item: Any, name: str) -> Any:
 
 
 class Commands(MutableMapping[str, Any]):
-    """Commands by name, each imported when it is looked up."""
+    """Commands by name, each imported when it is looked up; those of the root, or of a noun's own table."""
 
-    def __init__(self) -> None:
-        self._places = {name: place for section in SECTIONS.values() for name, place in section.items()}
+    def __init__(self, sections: Table = SECTIONS, hidden: dict[str, tuple[str, str, str]] = HIDDEN) -> None:
+        self._places = {name: place for section in sections.values() for name, place in section.items()}
+        self._hidden = hidden
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._places and name not in HIDDEN:
+        if name not in self._places and name not in self._hidden:
             raise KeyError(name)
-        module, attribute, _ = self._places.get(name) or HIDDEN[name]
+        module, attribute, _ = self._places.get(name) or self._hidden[name]
         return command_of(getattr(importlib.import_module(f"dockyard.cli.{module}"), attribute), name)
 
     def __iter__(self) -> Iterator[str]:
@@ -103,22 +109,25 @@ class Commands(MutableMapping[str, Any]):
 
 
 class Group(TyperGroup):
-    """The root command: lists verbs from the table, without importing what they need."""
+    """The root command: lists verbs from the table, without importing what they need. So do nouns with own tables."""
+
+    sections: ClassVar[Table] = SECTIONS
+    aliases: ClassVar[dict[str, tuple[str, str, str]]] = HIDDEN
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.commands: MutableMapping[str, Any] = Commands()
+        self.commands: MutableMapping[str, Any] = Commands(self.sections, self.aliases)
 
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(self.commands)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Options"):
-            formatter.write_dl(OPTIONS)
+            formatter.write_dl(OPTIONS if ctx.parent is None else OPTIONS[-1:])
         self.format_commands(ctx, formatter)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
-        for title, section in SECTIONS.items():
+        for title, section in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name, text) for name, (_, _, text) in section.items()])
 
