@@ -282,7 +282,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How to load a model; None leaves the choice to the engine. ``flags`` are checked against its allow-list.
+    """How to load a model; None leaves the choice to the engine. ``flags`` are checked against its allow-list; one that
+    is called ``ENGINE.flag`` is for that engine only.
 
     ``context`` is the window of one request, in tokens; ``parallel`` how many requests decode together. ``replicas``
     names the engine of each copy where there are several, e.g. ("llamacpp", "openvino"). ``cpus`` and ``memory``

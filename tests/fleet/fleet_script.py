@@ -80,7 +80,10 @@ class Stage:
             parallel=options.parallel or 2,
             threads=options.threads or hardware.cores,
             predicted=predicted,
-            details={"mode": options.mode} if script.embeds == "apart" else {},
+            details={
+                **({"mode": options.mode} if script.embeds == "apart" else {}),
+                **({"flags": options.flags} if options.flags else {}),
+            },
         )
 
     def runner(

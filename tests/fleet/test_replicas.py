@@ -59,6 +59,28 @@ async def test_requests_are_spread_by_load_over_two_engines(tmp_path: Path) -> N
         fifth.release()
 
 
+async def test_a_crowd_that_comes_at_once_is_not_split_between_the_engines(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script()}) as (fleet, _):
+        await fleet.preload("a", BOTH)
+        await until(lambda: states(fleet) == {"quick": "ready", "wide": "ready"})
+        await ask(fleet, "a")
+        leases = await asyncio.gather(*(fleet.lease("a") for _ in range(2)))
+        assert [lease.model.engine for lease in leases] == ["wide", "wide"]
+        for lease in leases:
+            lease.release()
+        alone = await fleet.lease("a")
+        assert alone.model.engine == "quick"
+        alone.release()
+
+
+async def test_flags_of_one_engine_are_not_for_the_other(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script()}) as (fleet, stage):
+        await fleet.preload("a", LoadOptions(replicas=("quick", "wide"), flags={"wide.x": 1, "y": 2}))
+        await until(lambda: len(stage.live()) == 2)
+        flags = {runner.plan.engine: runner.plan.details.get("flags") for runner in stage.runners}
+        assert flags == {"quick": {"y": 2}, "wide": {"x": 1, "y": 2}}
+
+
 async def test_a_replica_that_loads_slowly_delays_nobody(tmp_path: Path) -> None:
     async with staged(tmp_path, {"a": Script(slow={"wide": 0.3})}) as (fleet, stage):
         await fleet.preload("a", BOTH)

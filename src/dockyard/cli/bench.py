@@ -158,10 +158,12 @@ def search_stages(files: Any, settings: Settings, machine: Any) -> list[Callable
         return [Knob(name="engine", values=values)]
 
     def own(best: LoadOptions) -> list[Any]:
-        name = best.engine or (best.replicas or tuple(able) or ("",))[0]
-        knobs = getattr(engines.create(name), "knobs", None) if name else None
-        found = knobs(files, machine) if knobs is not None else {}
-        return [Knob(name=knob, values=values) for knob, values in found.items()]
+        found = []
+        for name in best.replicas or (best.engine or (*able, "")[0],):
+            knobs = getattr(engines.create(name), "knobs", None) if name else None
+            for knob, values in (knobs(files, machine) if knobs is not None else {}).items():
+                found.append(Knob(name=f"{name} {knob}", values=values))
+        return found
 
     def machine_wide(_: LoadOptions) -> list[Any]:
         threads = {f"{n}": LoadOptions(threads=n) for n in range(1, machine.cores + 1)}

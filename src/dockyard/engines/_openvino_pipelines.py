@@ -21,6 +21,9 @@ from dockyard.errors import LoadFailed
 from dockyard.types import Adapter
 
 PREFIX = "base_model.model."
+ROUNDED_TOGETHER = 32
+"""Activations that share a factor where they are rounded. Decoding SmolLM2 Q4_1 at 4 and 8 streams was 7 to 12 %
+faster than in bfloat16 on two AMX cores; a prompt of 1,800 tokens took 2.6 times as long."""
 
 
 class Maker:
@@ -77,10 +80,11 @@ class Maker:
             "ENABLE_CPU_PINNING": False,
             "sampler_num_threads": self._plan.threads,
         }
-        if self._flags.precision != "auto":
-            properties["INFERENCE_PRECISION_HINT"] = self._flags.precision
-        if self._flags.precision == "f32":  # else activations are rounded to eight bits before compressed weights
-            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
+        precision = self._flags.precision
+        if precision != "auto":
+            properties["INFERENCE_PRECISION_HINT"] = "f32" if precision == "q8" else precision
+        if precision in ("f32", "q8"):  # else activations are rounded to eight bits in groups of GenAI's choice
+            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0 if precision == "f32" else ROUNDED_TOGETHER
         if self._flags.prompt_lookup:
             properties["prompt_lookup"] = True
         if self._adapted:

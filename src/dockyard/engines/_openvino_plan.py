@@ -52,14 +52,15 @@ FALLBACK_KV = 64 << 10
 class Flags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The OpenVINO settings that a user may reach: this is the allow-list of ``LoadOptions.flags``.
 
-    ``kv_precision`` is that of the KV cache and ``precision`` that of activations ("auto": what the CPU is fastest at);
+    ``kv_precision`` is that of the KV cache and ``precision`` that of activations ("auto": what the CPU is fastest at
+    over long prompts; "q8": float32 rounded to eight bits in groups before compressed weights, which decodes faster);
     ``kv_tokens`` is the size of the pool, ``step_tokens`` how many prompt tokens one scheduler step may take;
     ``adapters`` prepares for adapters at load, not at the first request that names one; ``prompt_lookup`` guesses up to
     that many tokens ahead from the prompt (0: off).
     """
 
     kv_precision: Literal["u8", "f16", "bf16", "f32"] = "u8"
-    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
+    precision: Literal["auto", "f32", "bf16", "f16", "q8"] = "auto"
     kv_tokens: int | None = None
     step_tokens: int | None = None
     prefix_cache: bool = True

@@ -118,6 +118,19 @@ class LlamaCpp:
             details=details,
         )
 
+    def knobs(self, files: ModelFiles, hardware: Hardware) -> dict[str, dict[str, LoadOptions]]:  # noqa: ARG002
+        """What a measurement should vary."""
+        return {
+            "KV cache": {
+                kind: LoadOptions(flags={"llamacpp.cache_type_k": kind, "llamacpp.cache_type_v": kind})
+                for kind in ("f16", "q8_0")
+            },
+            "speculation": {
+                "none": LoadOptions(flags={"llamacpp.spec_type": None}),
+                "ngram-simple": LoadOptions(flags={"llamacpp.spec_type": "ngram-simple"}),
+            },
+        }
+
     def ahead(self) -> None:
         from dockyard.engines._llama_embedded import library
 

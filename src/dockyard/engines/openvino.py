@@ -71,6 +71,18 @@ class OpenVinoGenAI:
             },
         )
 
+    def knobs(self, files: ModelFiles, hardware: Hardware) -> dict[str, dict[str, LoadOptions]]:  # noqa: ARG002
+        """What a measurement should vary."""
+        values = {
+            "precision": ("auto", "q8"),
+            "kv_precision": ("u8", "f16"),
+            "prompt_lookup": (0, 4),
+        }
+        return {
+            flag: {str(value): LoadOptions(flags={f"openvino.{flag}": value}) for value in choices}
+            for flag, choices in values.items()
+        }
+
     def ahead(self) -> None:
         _library()
 

@@ -18,6 +18,7 @@ from dockyard.fleet.explain import Explanation, explained
 from dockyard.fleet.lease import Lease
 from dockyard.fleet.machine import Machine
 from dockyard.fleet.names import Named, Names
+from dockyard.fleet.pool import Pool
 from dockyard.fleet.prepare import Parts, Prepared, mode_of, prepare
 from dockyard.fleet.replica import Group
 from dockyard.fleet.restarts import RestartPolicy
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dockyard.artifact.store import Store
 
 PATIENCE = 10.0
+GATHER_SECONDS = 0.003
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -106,14 +108,16 @@ class Fleet:
         """
         route = self._routes.get((name, kind))
         if route is not None and lane == "interactive" and not self._crew.closing and self._current(route.group):
-            held = self.schedule.admit(route.group.pool, key, time.monotonic())
+            pool = route.group.pool
+            if pool.undecided:
+                await _gather(pool)
+            held = self.schedule.admit(pool, key, time.monotonic())
+            pool.company = False
             if held is not None:
                 replica = self._crew.replicas[held.key]
                 if self.schedule.lanes.yielded:
                     self._crew.step()
-                lease = Lease(
-                    replica, held, self._crew.book, key=key, charged=route.group.pool.seconds, adapter=route.adapter
-                )
+                lease = Lease(replica, held, self._crew.book, key=key, charged=pool.seconds, adapter=route.adapter)
                 if replica.live:
                     if keep_alive is not None:
                         route.group.kept(keep_alive)
@@ -330,3 +334,16 @@ class Fleet:
         if found is None and mode == "generate":
             found = tuned.read(self.settings.home_path, digest)
         return found or LoadOptions(mode=mode)
+
+
+async def _gather(pool: Pool) -> None:
+    """Wait for a moment whether others come too: a lone stream and a crowd belong on different engines.
+
+    Without it the first of a crowd would hold the quick engine, and the two would fight for the cores until it is done.
+    """
+    pool.arriving += 1
+    try:
+        await asyncio.sleep(GATHER_SECONDS)
+        pool.company = pool.arriving > 1
+    finally:
+        pool.arriving -= 1

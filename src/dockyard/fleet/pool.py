@@ -71,7 +71,10 @@ class Pool:
     ``seconds`` is how long a slot is usually held.
     """
 
-    __slots__ = ("batch", "failed", "key", "members", "order", "replicas", "seconds", "turns", "visitors", "waiting")
+    __slots__ = (
+        "arriving", "batch", "company", "failed", "key", "members", "order", "replicas", "seconds", "turns", "visitors",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -81,6 +84,10 @@ class Pool:
         self.waiting = FairQueue()
         self.batch = FairQueue()
         self.visitors: dict[int, float] = {}
+        self.arriving = 0
+        """Requests that came to an idle model of several engines within the same moment."""
+        self.company = False
+        """Whether the one that is given its place now is one of several."""
         self.seconds = 2.0
         self.failed: set[str] = set()
         """Replicas whose load failed since one was last ready."""
@@ -91,6 +98,11 @@ class Pool:
         """What the replicas shall be from the next load on; the first is loaded first."""
         self.replicas = tuple(replicas)
         self.order = tuple(dict.fromkeys(replica.engine for replica in self.replicas))
+
+    @property
+    def undecided(self) -> bool:
+        """Idle, and which engine is best depends on how many come together."""
+        return len(self.order) > 1 and not any(member.active for member in self.members.values())
 
     @property
     def pending(self) -> bool:
@@ -130,7 +142,7 @@ class Pool:
     def choose(self, among: list[Resident], *, batch: bool = False) -> Resident | None:
         """The replica to use of these. A slot lent to batch work is free for all but batch work."""
         seats = [Seats(m.engine, m.active + (m.batch if batch else 0), m.capacity) for m in among]
-        index = route(seats, self.order)
+        index = route(seats, self.order, company=self.company)
         return among[index] if index is not None else None
 
     def since(self) -> tuple[float, int]:

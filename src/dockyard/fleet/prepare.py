@@ -17,7 +17,7 @@ from dockyard.fleet.pool import EVER
 from dockyard.fleet.runner import Runner
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
-from dockyard.types import Kind, LoadOptions, Mode, ModelFiles
+from dockyard.types import Json, Kind, LoadOptions, Mode, ModelFiles
 
 if TYPE_CHECKING:
     from dockyard.artifact.store import Store
@@ -95,7 +95,9 @@ def prepare(
         # Copies of one engine work at the same time, so they divide the cores; of different engines one works.
         if (copies := names.count(name)) > 1 and not (options.threads or settings.threads):
             own = msgspec.structs.replace(own, threads=max(1, share.cores // copies))
-        chosen.append((_choose(files, own, settings, share, kind, parts), own))
+        choice = _choose(files, own, settings, share, kind, parts)
+        flags = _flags_of(choice.engine.name, options.flags)
+        chosen.append((choice, msgspec.structs.replace(own, flags=flags)))
     planned = [_planned(choice, files, own, settings, share) for choice, own in chosen]
     key = f"{files.digest}/{'+'.join(plan.load.engine for plan in planned)}"
     key += _suffix(chosen[0], planned[0].load, files, settings, share)
@@ -112,6 +114,15 @@ def prepare(
         ),
         keep_alive=keep,
     )
+
+
+def _flags_of(engine: str, flags: dict[str, Json]) -> dict[str, Json]:
+    """What is for one engine: ``openvino.precision`` means only that one, ``precision`` any."""
+    return {
+        name.removeprefix(f"{engine}."): value
+        for name, value in flags.items()
+        if "." not in name or name.startswith(f"{engine}.")
+    }
 
 
 def _bounded(hardware: Hardware, options: LoadOptions) -> Hardware:

@@ -24,8 +24,10 @@ class Seats(msgspec.Struct, frozen=True):
         return self.active < self.capacity
 
 
-def route(replicas: Sequence[Seats], order: Sequence[str] = ()) -> int | None:
+def route(replicas: Sequence[Seats], order: Sequence[str] = (), *, company: bool = False) -> int | None:
     """The index of the replica to use, or None if no slot is free. ``order`` names the engines, also those not ready.
+
+    ``company`` says that others have come at the same time, and are about to be given theirs.
 
     Of several replicas on the engine chosen the least loaded is used; if that engine has no free slot, any other.
     """
@@ -33,7 +35,7 @@ def route(replicas: Sequence[Seats], order: Sequence[str] = ()) -> int | None:
     if not free:
         return None
     names = list(dict.fromkeys([*order, *(seats.engine for seats in replicas)]))
-    alone = not any(seats.active for seats in replicas)
+    alone = not company and not any(seats.active for seats in replicas)
 
     def rank(index: int) -> tuple[int, float, int]:
         seats = replicas[index]
