@@ -189,7 +189,7 @@ class Loop:
             query = str(arguments.get("query") or "")
             yield Found(use, query, self._offer.find(query, FOUND))
             return
-        quiet = self._asks and not use.approval and self._would_ask(use, arguments)
+        quiet = self._asks and not use.approval and await self._would_ask(use, arguments)
         if not quiet:
             yield Began(use)
         outcome, wrong = await self._call(use, arguments)
@@ -208,15 +208,15 @@ class Loop:
         elif wrong is not None:
             yield Done(use=use, text=cut(failed(wrong), self._bounds.result), error=wrong)
 
-    def _would_ask(self, use: Use, arguments: dict[str, Json]) -> bool:
+    async def _would_ask(self, use: Use, arguments: dict[str, Json]) -> bool:
         """Whether this call will need a person, as far as can be told: it decides what the client is shown, no more."""
         if use.offered is None:
             return False
-        entry = self._box.view(self._session).tools.get(use.offered.tool.id)
+        entry = (await self._box.listed(self._session, "tools")).get(use.offered.tool.id)
         if entry is None:
             return False
-        action = self._box.safety.decide(self._session, entry.tool, arguments).action
-        return bool(action == "ask" or (action == "allow" and entry.asks))
+        decision = self._box.safety.decide(self._session, entry.tool, arguments, asks=entry.asks)
+        return bool(decision.action == "ask")
 
     async def _call(self, use: Use, arguments: dict[str, Json]) -> tuple[Outcome | None, DockyardError | None]:
         """What the call gave, or why not."""

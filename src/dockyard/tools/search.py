@@ -189,7 +189,7 @@ async def search(box: Box, session: Session, query: str, indexed: Callable[[Sequ
 
 
 async def call(box: Box, session: Session, arguments: dict[str, Json], **options: Any) -> Outcome:
-    """What ``call_tool`` answers: what the tool it names does. Raises InvalidRequest, and what ``Toolbox.call`` does."""
+    """What ``call_tool`` answers: what the tool it names gives. Raises InvalidRequest, and what ``Box.call`` does."""
     name, given = arguments.get("name"), arguments.get("arguments") or {}
     if not isinstance(name, str) or not isinstance(given, dict):
         raise InvalidRequest("call_tool takes `name`, a text, and `arguments`, an object", param="arguments")
