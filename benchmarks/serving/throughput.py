@@ -100,7 +100,7 @@ def runs(url: str, model: str) -> Run:
 
 @contextmanager
 def served(home: Path, *, best: bool = False) -> Iterator[Run]:
-    """Dockyard as it is tuned on this machine: llama.cpp for one stream, OpenVINO for a crowd; both are warm."""
+    """Dockyard as `bench --tune` has it for short prompts: llama.cpp for one stream, OpenVINO for a crowd; both warm."""
     name = "smollm2"
     if best:
         name = "smollm2:int4"
@@ -108,7 +108,8 @@ def served(home: Path, *, best: bool = False) -> Iterator[Run]:
         _cli(home, "package", str(folder), name)
     with dockyard(home) as (url, _):
         engines = ["openvino"] if best else ["llamacpp", "openvino"]
-        post(f"{url}/api/dockyard/load", {"model": name, "options": {"parallel": 32, "replicas": engines}}, timeout=300)
+        options = {"parallel": 32, "replicas": engines, "flags": {"openvino.precision": "q8"}}
+        post(f"{url}/api/dockyard/load", {"model": name, "options": options}, timeout=300)
         run = runs(url, name)
         for streams in (1, 8, 8):
             run(streams)
