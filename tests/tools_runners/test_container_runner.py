@@ -23,7 +23,7 @@ from dockyard.tools.runners.container import Container
 from .talk import SERVER, configured, listening, talking
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.container, pytest.mark.timeout(600)]
 
 SCRIPT = SERVER.with_name("plain_server.py")
 

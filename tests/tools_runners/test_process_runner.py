@@ -14,7 +14,7 @@ import pytest
 
 from dockyard.errors import DockyardError, EngineUnavailable, InvalidRequest
 from dockyard.tools.model import Sandbox, Secret, Server, ToolFailed
-from dockyard.tools.runners import runner
+from dockyard.tools.runners import _cgroup, runner
 
 from .talk import SERVER, configured, processes, script, talking
 
@@ -117,6 +117,27 @@ async def test_a_memory_hog_ends_and_the_reason_is_told() -> None:
     # Killed with its group; or, where no control group can be made, refused by the limit of each process.
     (told,) = await asyncio.gather(use(), return_exceptions=True)
     assert "MemoryError" in str(told) or "it used more memory than sandbox.memory allows" in str(told)
+
+
+async def test_processor_time_is_that_of_the_whole_tree() -> None:
+    group = _cgroup.make(1 << 30, 0, 0)
+    await group.remove()
+    if not group.folders:
+        pytest.skip("needs the right to make control groups")
+    with pytest.raises(ToolFailed, match="more processor time"):
+        async with talking(script(sandbox={"seconds": 2})) as talk:
+            await talk.call("burn")
+
+
+async def test_a_flooded_log_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockyard.tools.sdk.PROBE_SECONDS", 0.5)
+    monkeypatch.setattr("dockyard.tools.sdk.START_SECONDS", 0.5)
+    command = ("sh", "-c", "yes flood flood flood >&2 & exec yes flood >&2")
+    with pytest.raises(ToolFailed, match="did not answer"):
+        async with talking(Server(name="flood", kind="process", command=command)):
+            pass
+    log = configured().home_path / "logs" / "tools" / "flood.log"
+    assert 0 < log.stat().st_size < 3 << 20
 
 
 async def test_what_it_prints_beside_the_protocol_costs_no_call() -> None:

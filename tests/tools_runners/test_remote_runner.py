@@ -63,13 +63,13 @@ async def test_it_answers_and_gets_the_headers_of_its_entry(kind: str) -> None:
         server = Server(
             name="far",
             kind="remote",
-            url=f"http://127.0.0.1:{port}/{'sse' if kind == 'sse' else 'mcp'}",
+            url=f"http://localhost:{port}/{'sse' if kind == 'sse' else 'mcp'}",
             transport="sse" if kind == "sse" else "http",
             headers={"X-Team": "${TEAM}", "Authorization": "Bearer ${token}"},
             env={"TEAM": "red"},
             secrets=(Secret(name="token"), Secret(name="other", header="X-Other")),
         )
-        async with talking(server, {"token": "t0p-secret", "other": "o"}, tools_private=LOOPBACK) as talk:
+        async with talking(server, {"token": "t0p-secret", "other": "o"}, tools_private=["localhost"]) as talk:
             assert [tool["name"] for tool in await talk.tools()] == ["echo"]
             assert await talk.good("echo", text="hallo") == "hallo"
     assert {(each["x-team"], each["authorization"], each["x-other"]) for each in seen} == {

@@ -73,6 +73,12 @@ def bomb() -> str:
     return f"{count}"
 
 
+def burn() -> str:
+    """Keep short-lived processes busy, so that none of them alone uses much."""
+    while True:
+        subprocess.run([sys.executable, "-S", "-c", "for _ in range(4_000_000): pass"], check=True)
+
+
 def daemon(name: str) -> str:
     """A process in a session of its own that outlives its parent unless it is hunted down."""
     script = (
@@ -100,7 +106,7 @@ def die() -> str:
     os._exit(7)
 
 
-TOOLS = [echo, environment, read, listing, write, dial, unix, fetch, hog, bomb, daemon, raw, complain, die]
+TOOLS = [echo, environment, read, listing, write, dial, unix, fetch, hog, bomb, burn, daemon, raw, complain, die]
 BY_NAME = {tool.__name__: tool for tool in TOOLS}
 
 

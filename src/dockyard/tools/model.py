@@ -34,7 +34,9 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a local server may touch. Default: nothing of the machine but its own scratch folder, and no network.
 
     ``read`` and ``write`` are host paths; ``hosts`` are ``name:port`` that it may reach. ``memory`` is bytes,
-    ``processes`` a count, ``cpus`` cores, ``seconds`` the processor time of the whole server (0: no bound).
+    ``processes`` a count, ``cpus`` cores, ``seconds`` the processor time of the whole server (0: no bound). What its
+    processes use together, and ``cpus``, are bounded in containers and where control groups can be made; elsewhere
+    ``memory`` and ``seconds`` hold for each process.
     """
 
     read: tuple[str, ...] = ()

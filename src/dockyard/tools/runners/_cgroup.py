@@ -16,6 +16,7 @@ PREFIX = "dockyard-tool-"
 _PERIOD = 100_000
 _numbers = itertools.count(1)
 EMPTY_SECONDS = 2.0
+WATCH_SECONDS = 0.5
 _LIMITS = {
     1: {"memory": "memory.limit_in_bytes", "pids": "pids.max", "cpu": "cpu.cfs_quota_us"},
     2: {"memory": "memory.max", "pids": "pids.max", "cpu": "cpu.max"},
@@ -28,6 +29,7 @@ class Group:
     def __init__(self, version: int, folders: dict[str, Path]) -> None:
         self.version = version
         self.folders = folders
+        self._spent = False
 
     @property
     def joins(self) -> list[str]:
@@ -35,6 +37,8 @@ class Group:
 
     def complaint(self) -> str:
         """Which limit it ran into, as half a sentence; empty if none."""
+        if self._spent:
+            return "it used more processor time than sandbox.seconds allows"
         memory, pids = self.folders.get("memory"), self.folders.get("pids")
         name = "memory.events" if self.version == 2 else "memory.oom_control"
         if memory is not None and _count(memory / name, "oom_kill"):
@@ -43,23 +47,37 @@ class Group:
             return "it wanted more processes than sandbox.processes allows"
         return ""
 
+    async def watch(self, seconds: int) -> None:
+        """End all of it when it has used so much processor time together."""
+        while self._used() < seconds:  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(WATCH_SECONDS)
+        self._spent = True
+        self._kill()
+
     async def remove(self) -> None:
         """Kill what is left in it, and take it away; bounded."""
+        left = set(self.folders.values())
         deadline = time.monotonic() + EMPTY_SECONDS
-        while self._kill() and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel tells nobody
+        while True:
+            self._kill()
+            left = {folder for folder in left if not _gone(folder)}
+            if not left or time.monotonic() > deadline:
+                return
             await asyncio.sleep(0.01)
-        for folder in dict.fromkeys(self.folders.values()):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
-    def _kill(self) -> bool:
-        left = False
-        for file in self.joins:
-            with contextlib.suppress(OSError):
-                for pid in Path(file).read_text().split():
-                    left = True
-                    os.kill(int(pid), signal.SIGKILL)
-        return left
+    def _used(self) -> float:
+        """Processor time of what is in it, with what those have waited for."""
+        ticks = 0
+        for file in self.joins[:1]:
+            for pid in _lines(file):
+                told = " ".join(_lines(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+                ticks += sum(map(int, told[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _kill(self) -> None:
+        for pid in {pid for file in self.joins for pid in _lines(file)}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def make(memory: int, processes: int, cpus: float) -> Group:
@@ -88,6 +106,16 @@ def make(memory: int, processes: int, cpus: float) -> Group:
     return Group(version, made)
 
 
+def _gone(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:  # somebody is still dying in it
+        return False
+    return True
+
+
 def _parents() -> tuple[int, dict[str, Path]]:
     """The version, and by controller the folder that a new group can be made in."""
     mounts = {}
@@ -110,8 +138,9 @@ def _parents() -> tuple[int, dict[str, Path]]:
     here = mounts["2"] / own.get("2", "")
     for parent in (here, here.parent):
         if parent.is_relative_to(mounts["2"]) and os.access(parent, os.W_OK):
-            with contextlib.suppress(OSError):
-                (parent / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+            for name in _LIMITS[2]:
+                with contextlib.suppress(OSError):
+                    (parent / "cgroup.subtree_control").write_text(f"+{name}")
             given = " ".join(_lines(str(parent / "cgroup.subtree_control"))).split()
             if "pids" in given or "memory" in given:
                 return 2, {name: parent for name in _LIMITS[2] if name in given}

@@ -16,6 +16,7 @@ from dockyard.tools.runners._guard import Guard
 
 CONNECT_SECONDS = 10.0
 BODY_BYTES = 16 << 20
+MOST_ADDRESSES = 4
 _INTERNAL_ERROR = -32603
 
 
@@ -42,11 +43,11 @@ async def check(guard: Guard, url: str) -> None:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError, ValueError) as error:
         raise ToolFailed(f"{url!r} is no URL: {error}", param="url") from error
-    await _address(guard, parsed)
+    await _addresses(guard, parsed)
 
 
-async def _address(guard: Guard, url: httpx2.URL) -> str:
-    """The checked address to connect to."""
+async def _addresses(guard: Guard, url: httpx2.URL) -> list[str]:
+    """The checked addresses to connect to, in turn."""
     if url.scheme not in ("http", "https") or not url.host:
         raise Forbidden(f"only https URLs are reached, not {url.scheme}://{url.host}", param="url")
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -57,7 +58,16 @@ async def _address(guard: Guard, url: httpx2.URL) -> str:
             param="url",
             hint="use https; plain http only to what the setting tools_private lists",
         )
-    return found[0]
+    return found[:MOST_ADDRESSES]
+
+
+def _to(address: str, request: httpx2.Request) -> httpx2.Request:
+    """The same request to an address; TLS still asks for the name."""
+    extensions = dict(request.extensions)
+    if request.url.scheme == "https":
+        extensions["sni_hostname"] = request.url.host
+    url = request.url.copy_with(host=address)
+    return httpx2.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=extensions)
 
 
 class Guarded(httpx2.AsyncBaseTransport):
@@ -79,20 +89,16 @@ class Guarded(httpx2.AsyncBaseTransport):
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
         try:
-            address = await _address(self._guard, request.url)
+            addresses = await _addresses(self._guard, request.url)
         except DockyardError as error:
             raise httpx2.ConnectError(error.message, request=request) from error
-        url, extensions = request.url, dict(request.extensions)
-        if url.scheme == "https":
-            extensions["sni_hostname"] = url.host
-        sent = httpx2.Request(
-            request.method,
-            url.copy_with(host=address),
-            headers=request.headers,
-            stream=request.stream,
-            extensions=extensions,
-        )
-        response = await self._inner.handle_async_request(sent)
+        for number, address in enumerate(addresses, 1):
+            try:
+                response = await self._inner.handle_async_request(_to(address, request))
+                break
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                if number == len(addresses):
+                    raise
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             response.stream = Bounded(response.stream)
         return response

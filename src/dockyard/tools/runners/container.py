@@ -42,7 +42,6 @@ class Container:
         self._settings = settings
         self._cli = _engine.Cli(settings)
         self._guard = Guard(settings.tools_private)
-        self._swept = False
 
     def refuses(self, server: Server) -> str | None:
         if not self._cli.program:
@@ -132,9 +131,7 @@ class Container:
             await self._cli.run("rm", "--force", name)
 
     async def _sweep(self) -> None:
-        """Take away containers whose Dockyard has ended; once."""
-        if self._swept:
-            return
+        """Take away containers whose Dockyard has ended."""
         show = f'{{{{.ID}}}} {{{{.Label "{_engine.OWNER}"}}}}'
         status, out, error = await self._cli.run("ps", "--all", "--filter", f"label={_engine.OWNER}", "--format", show)
         if status:
@@ -145,7 +142,6 @@ class Container:
         left = [identity for identity, owner in found if _engine.orphaned(owner)]
         if left:
             await self._cli.run("rm", "--force", *left)
-        self._swept = True
 
     async def _listener(self, server: Server, name: str) -> socket.socket:
         """A socket on the container's own loopback, which is all the network that it has."""

@@ -7,6 +7,7 @@ groups, else for each process. The tree ends with its first process, and that wi
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -28,6 +29,7 @@ INSTALL = "apt-get install bubblewrap (or dnf, pacman, apk); servers of kind con
 _OWN_PROCESSES = 6
 """Of the sandbox itself, in its control group."""
 _JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
+_PREFIX = "dockyard-tool-"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -93,6 +95,9 @@ class Process:
             group = _group(server)
             stack.push_async_callback(lambda: finish(group.remove()))
             limits = _limits(server, group)
+            if server.sandbox.seconds:
+                watch = asyncio.create_task(group.watch(server.sandbox.seconds))
+                stack.callback(watch.cancel)
             argv = [*_limited(group), _found("bwrap"), *inside, "--", *limits, *prefix, program, *command[1:]]
             transport = child(
                 argv,
@@ -106,10 +111,19 @@ class Process:
 
     async def _way_out(self, server: Server, stack: contextlib.AsyncExitStack, log: ServerLog) -> tuple[Path, Path]:
         """A proxy for this server; the relay's script, and the socket that it shall lead to."""
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dockyard-tool-")))
+        _sweep()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")))
         socket = folder / "egress.sock"
         await stack.enter_async_context(_egress.Egress(server.sandbox.hosts, self._guard, log.tell).listen(socket))
         return Path(_relay.__file__), socket
+
+
+def _sweep() -> None:
+    """Take away folders of processes of ours that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def unavailable() -> str | None:
