@@ -205,6 +205,12 @@ def test_definitions_that_are_not_unicode_are_pinned_like_others(tmp_path: Path)
     [
         (server(), tool("add"), set()),
         (server(), tool("fetch_page"), {"untrusted-in", "external-out"}),
+        (server(), tool("send_mail"), {"external-out"}),
+        (server(), tool("read_mail"), {"untrusted-in", "private-data"}),
+        (server(), tool("github_create_issue"), {"external-out"}),
+        (server(), tool("listIssues"), {"untrusted-in"}),
+        (server(), tool("get_order"), set()),
+        (server(), tool("git_push"), {"external-out"}),
         (server(), tool("deleteFile"), {"destructive"}),
         (server(), tool("deleteFile", annotations={"readOnlyHint": True}), {"destructive"}),
         (server(), tool("x", annotations={"destructiveHint": True}), {"destructive"}),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dockyard.errors import InvalidRequest, NotFound, SettingsError
 from dockyard.tools.model import Secret, Server
-from dockyard.tools.secrets import SecretStore, expand
+from dockyard.tools.secrets import SecretStore
 
 VALUE = "s3cr3t-värde-\n-line"
 
@@ -75,21 +75,6 @@ def test_a_server_gets_what_it_declares_and_no_more(tmp_path: Path) -> None:
     }
     with pytest.raises(NotFound, match=r"a\.other"):
         store.of(server, {})
-
-
-def test_names_in_an_entry_are_filled_in_only_if_it_declares_them() -> None:
-    server = Server(
-        name="a",
-        kind="remote",
-        url="https://x/${a.key}",
-        headers={"Authorization": "Bearer ${TOKEN}"},
-        env={"PLAIN": "$TOKEN {x}"},
-        secrets=(Secret(name="a.key", env="TOKEN"),),
-    )
-    full = expand(server, {"a.key": "v"})
-    assert (full.url, full.headers, full.env) == ("https://x/v", {"Authorization": "Bearer v"}, {"PLAIN": "$TOKEN {x}"})
-    with pytest.raises(InvalidRequest, match="AWS_SECRET_ACCESS_KEY"):
-        expand(Server(name="a", kind="process", env={"X": "${AWS_SECRET_ACCESS_KEY}"}), {})
 
 
 @given(value=st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda text: "\0" not in text))

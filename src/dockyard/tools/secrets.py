@@ -26,7 +26,6 @@ LEAST = 6
 """Characters a value needs to be told from ordinary text; shorter ones are kept, but never found in what passes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}\Z")
-_NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_.]*)\}")
 
 
 class SecretStore:
@@ -131,35 +130,6 @@ class SecretStore:
             return Fernet(path.read_bytes().strip())
         except ValueError as error:
             raise SettingsError(f"{path} is no key") from error
-
-
-def expand(server: Server, values: Mapping[str, str]) -> Server:
-    """The entry with each ``${NAME}`` of its environment, headers and address put in.
-
-    ``NAME`` must be a secret that the entry declares, by its name or its variable; ``values`` are by ``Secret.name``,
-    as ``SecretStore.of`` gives them. Arguments of a command take none, since others on the machine can read them.
-    Raises InvalidRequest for any other name.
-    """
-    known = {name: values[secret.name] for secret in server.secrets for name in (secret.name, secret.env) if name}
-
-    def put(text: str) -> str:
-        return _NAMED.sub(lambda match: _value(match[1]), text)
-
-    def _value(name: str) -> str:
-        if name not in known:
-            raise InvalidRequest(
-                f"server {server.name!r} uses ${{{name}}}, which it does not declare",
-                param="secrets",
-                hint=f"add {name} to the entry's secrets",
-            )
-        return known[name]
-
-    return msgspec.structs.replace(
-        server,
-        env={key: put(value) for key, value in server.env.items()},
-        headers={key: put(value) for key, value in server.headers.items()},
-        url=put(server.url),
-    )
 
 
 def _private(path: Path, body: bytes) -> None:

@@ -113,11 +113,13 @@ class Safety:
     # calls
 
     def visible(self, session: Session, tool: Tool) -> bool:
-        """Whether this session may know of the tool: one that is denied is not listed."""
-        return self._policy.decide(session, tool).action != "deny"
+        """Whether this session may know of the tool: one that is denied or held by now is not listed."""
+        return self._policy.decide(session, tool).action != "deny" and not self._pins.holds(tool)
 
     def decide(self, session: Session, tool: Tool, arguments: dict[str, Json], *, asks: bool = False) -> Decision:
         """What is to be done about a call. ``asks``: the profile wants each use of this tool to be approved."""
+        if self._pins.holds(tool):
+            return Decision(action="deny", reason="it waits for a review")
         decision = self._policy.decide(session, tool)
         if decision.action == "allow" and asks:
             decision = Decision(action="ask", reason="the profile asks before this tool is used")

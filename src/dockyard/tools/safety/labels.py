@@ -17,22 +17,24 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_DESTROYS = _words(
-    "delete remove drop destroy purge truncate kill terminate overwrite write edit move rename reset "
-    "revoke exec execute eval shell uninstall stop wipe erase format rm unlink clean checkout rebase "
-    "deploy rollback"
-)
+_READS = _words("get list read search find show describe view query lookup count check")
+_WRITES = _words("create add update put make set append")
 _SENDS = _words(
-    "send post publish upload email mail message tweet notify push webhook share comment reply submit "
-    "fetch http curl request browse navigate invite transfer pay purchase order"
+    "send post publish upload email mail message tweet notify push share comment reply submit invite transfer pay "
+    "purchase order forward"
 )
-_HEARS = _words(
-    "fetch browse navigate inbox email emails mail issue issues comment comments scrape crawl download "
-    "http curl url web rss feed tweet tweets reviews"
+_REACHES = _words("fetch browse navigate http curl request crawl scrape webhook download")
+_DESTROYS = _words(
+    "delete remove drop destroy purge truncate kill terminate overwrite write edit move rename reset revoke exec run "
+    "execute eval shell uninstall stop wipe erase rm unlink clean checkout rebase deploy rollback"
 )
-_READS = _words(
-    "inbox email emails mail secret secrets password passwords credential credentials env memory notes "
-    "contacts calendar history customer customers payroll"
+_STRANGERS = _words(
+    "inbox email emails mail mails message messages issue issues comment comments url web website rss feed tweet "
+    "tweets review reviews"
+)
+_PRIVATE = _words(
+    "inbox email emails mail mails secret secrets password passwords credential credentials env memory notes contacts "
+    "calendar history customer customers payroll"
 )
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
@@ -45,16 +47,21 @@ def labels_of(server: Server, raw: dict[str, Json]) -> frozenset[Label]:
         return frozenset(label for one in declared for label in one)
     hints = raw.get("annotations")
     hints = hints if isinstance(hints, dict) else {}
-    words = {word.lower() for word in _WORD.findall(name)}
+    ordered = [word.lower() for word in _WORD.findall(name)]
+    words = set(ordered)
+    # What the tool does is its name's first verb: `get_order` orders nothing, and `git_push` pushes.
+    verb = next((word for word in ordered if word in _READS | _WRITES | _SENDS), "")
+    says = verb in _WRITES | _SENDS
     found: set[Label] = set()
     reaches_out = server.kind in ("remote", "openapi") or bool(server.sandbox.hosts)
-    if reaches_out or hints.get("openWorldHint") is True:
+    if reaches_out or words & _REACHES or hints.get("openWorldHint") is True:
         found |= {"untrusted-in", "external-out"}
-    if words & _HEARS:
-        found.add("untrusted-in")
-    if words & _SENDS:
+    if words & _STRANGERS:
+        found.add("external-out" if says else "untrusted-in")
+    if verb in _SENDS:
         found.add("external-out")
-    if words & _READS or server.secrets or server.volumes or server.sandbox.read or server.sandbox.write:
+    reads = bool(server.secrets or server.volumes or server.sandbox.read or server.sandbox.write)
+    if reads or (words & _PRIVATE and not says):
         found.add("private-data")
     if words & _DESTROYS or (hints.get("destructiveHint") is True and hints.get("readOnlyHint") is not True):
         found.add("destructive")

@@ -17,6 +17,7 @@ import msgspec
 from filelock import FileLock
 
 from dockyard.errors import InvalidRequest, NotFound
+from dockyard.tools.model import Tool
 from dockyard.tools.safety.canonical import digest
 from dockyard.tools.safety.hidden import visible
 from dockyard.types import Json
@@ -129,6 +130,11 @@ class Pins:
             pin.raw, pin.first = None, 0.0
             self._write(server, pins)
             self._reviewed()
+
+    def holds(self, tool: Tool) -> bool:
+        """Whether this very definition is held now."""
+        pin = self._pins(tool.server).get(tool.name)
+        return pin is not None and tool.fingerprint not in pin.accepted and self._settled(pin, tool.fingerprint)
 
     def held(self, server: str | None = None) -> list[Held]:
         """Everything that waits for a review or was refused, by server and tool."""
