@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from dockyard.api import create_app
 from dockyard.settings import Settings
 from dockyard.tools.model import Approval, Decision, Enabled, Outcome, Profile, Server, Session, Tool
 from dockyard.tools.pool import Limits
+from dockyard.tools.sdk_lines import streams
 from dockyard.tools.toolbox import Toolbox
 from dockyard.types import Json, Principal
 
@@ -175,3 +179,43 @@ async def listening(toolbox: Toolbox, **settings: Any) -> AsyncIterator[str]:
         await task
         await toolbox.close()
         bound.close()
+
+
+class Spawned:
+    """A runner of plain processes, without a sandbox: a script of this folder and its argument."""
+
+    name = "spawned"
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+
+    def refuses(self, server: Server) -> str | None:
+        return None
+
+    @contextlib.asynccontextmanager
+    async def connect(self, server: Server, secrets: dict[str, str]) -> AsyncIterator[Any]:
+        script, *words = server.command
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-S",
+            str(Path(__file__).parent / script),
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.pids.append(process.pid)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            async with streams(process.stdout, process.stdin, pid=process.pid) as transport:
+                yield transport
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process._transport.close()  # type: ignore[attr-defined]  # what floods is never read to its end
+            await process.wait()
+
+
+def hostile(how: str = "well", name: str = "hostile", **options: Any) -> Server:
+    return Server(name=name, kind="spawned", command=("hostile.py", how), **{"call_seconds": 2.0, **options})

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 600.0
 SWEEP_SECONDS = 5.0
 START_SECONDS = 60.0
+PROBE_SECONDS = 5.0
+"""How long a server may take to say whether it speaks the newer era, before the older one is tried."""
 PING_SECONDS = 5.0
 END_SECONDS = 10.0
 MOST_SESSIONS = 8
@@ -42,6 +44,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float = IDLE_SECONDS
     most: int = MOST_SESSIONS
     first_pause: float = FIRST_PAUSE
+    start_seconds: float = START_SECONDS
+    probe_seconds: float = PROBE_SECONDS
+    ping_seconds: float = PING_SECONDS
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -77,7 +82,6 @@ class Warm:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stop = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        self.doubted = False
         self.pinging: asyncio.Task[None] | None = None
 
     @property
@@ -160,10 +164,12 @@ class Pool:
         if self._closed:
             raise Overloaded("the tools are being shut down", retry_after=5)
         record = self.record(server)
-        mine = [one for one in self.sessions(server) if one.owner == owner]
-        for one in mine:
-            if one.free_for(asking.key):
-                return one
+        for one in self.sessions(server):
+            if one.owner == owner and one.free_for(asking.key):
+                if one.pinging is not None and not one.pinging.done():
+                    await asyncio.wait({one.pinging})  # it may hang: then this call gets another
+                if one.alive:
+                    return one
         await self._rested(record)
         # Others may have started one while this call waited.
         for one in self.sessions(server):
@@ -250,9 +256,9 @@ class Pool:
                 link = Link(server.name, transport, asked=asked, noted=noted, era=record.era)
                 serving = asyncio.create_task(link.serve())
                 try:
-                    async with asyncio.timeout(START_SECONDS):
+                    async with asyncio.timeout(self._limits.start_seconds):
                         await asyncio.sleep(0)
-                        await link.open()
+                        await link.open(self._limits.probe_seconds)
                 except Gone:
                     if warm.link is not None:
                         raise
@@ -262,7 +268,7 @@ class Pool:
                     record.era = None
                     raise ToolFailed(f"server {server.name!r} ended while it started") from None
                 except TimeoutError:
-                    raise ToolFailed(f"server {server.name!r} did not start within {START_SECONDS:.0f} s") from None
+                    raise ToolFailed(f"server {server.name!r} did not start in time") from None
                 else:
                     record.era = link.era
                     warm.link = link
@@ -303,7 +309,7 @@ class Pool:
 
         try:
             method = "ping" if warm.link.era == "legacy" else "server/discover"
-            await warm.link.request(method, {}, seconds=PING_SECONDS)
+            await warm.link.request(method, {}, seconds=self._limits.ping_seconds)
         except Refusal:
             return
         except ToolFailed as error:

@@ -168,9 +168,9 @@ class Link:
         finally:
             self.ended.set()
 
-    async def open(self) -> None:
+    async def open(self, probe_seconds: float = PROBE_SECONDS) -> None:
         """Find out the era and agree on a version. Raises ToolFailed."""
-        if self._known != "legacy" and await self._discover():
+        if self._known != "legacy" and await self._discover(probe_seconds):
             return
         self.era = "legacy"
         offer = {"protocolVersion": LATEST_HANDSHAKE_VERSION, "capabilities": LEGACY_CAPABILITIES, "clientInfo": me()}
@@ -178,7 +178,7 @@ class Link:
             told = await self._send("initialize", offer, START_SECONDS, {"cancel_on_abandon": False})
         except Refusal as error:
             # A slow modern server may have taken the probe that was given up on, and has only that era from then on.
-            if error.rpc == UNSUPPORTED_PROTOCOL_VERSION and await self._discover():
+            if error.rpc == UNSUPPORTED_PROTOCOL_VERSION and await self._discover(probe_seconds):
                 return
             raise ToolFailed(f"server {self.name!r} does not let us in: {error.message}") from error
         version = told.get("protocolVersion")
@@ -188,11 +188,11 @@ class Link:
         self._learn(told, told.get("serverInfo"))
         await self.notify("notifications/initialized")
 
-    async def _discover(self) -> bool:
+    async def _discover(self, seconds: float) -> bool:
         """Whether it is a modern server."""
         self.era, self.version = "modern", LATEST_MODERN_VERSION
         try:
-            told = await self.request("server/discover", {}, seconds=PROBE_SECONDS)
+            told = await self.request("server/discover", {}, seconds=seconds)
         except Gone:
             raise
         except ToolFailed:
@@ -257,6 +257,7 @@ class Link:
             raise ToolFailed(f"server {self.name!r} did not answer {method!r} within {seconds:g} s") from None
         except MCPError as error:
             if self.ended.is_set() or error.code == CONNECTION_CLOSED:
+                self.ended.set()  # before the pump has noticed: nobody shall be sent here again
                 raise Gone(f"server {self.name!r} ended while it worked on {method!r}") from None
             if isinstance(error.data, dict) and error.data.get("dockyard") == "unusable":
                 raise ToolFailed(f"server {self.name!r} sent an unusable answer: {error.message}") from None

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dockyard.errors import DockyardError, InvalidRequest, NotFound
 from dockyard.tools.bridge import Asking
 from dockyard.tools.directory import Kind
-from dockyard.tools.model import ApprovalNeeded, Session
+from dockyard.tools.model import ApprovalNeeded, Profile, Session
 from dockyard.tools.sdk import Refusal, me
 from dockyard.tools.toolbox import Toolbox
 from dockyard.tools.watching import Change
@@ -75,11 +75,21 @@ class Gate(Server[Any]):
 
 
 class Front:
-    """``server`` answers for the profile; ``principal`` says who sent a request of the package."""
+    """``server`` answers for the profile; ``principal`` says who sent a request of the package.
 
-    def __init__(self, toolbox: Toolbox, profile: str, principal: Callable[[Any], Principal]) -> None:
+    ``given`` is used in the place of the profile of that name, as when it was compared with a lock.
+    """
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        profile: str,
+        principal: Callable[[Any], Principal],
+        given: Profile | None = None,
+    ) -> None:
         self._toolbox = toolbox
         self._profile = profile
+        self._given = given
         self._principal = principal
         self._modern: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
         self._schemas: dict[str, Json] = {}
@@ -128,9 +138,11 @@ class Front:
 
     def _session(self, principal: Principal, context: Any) -> Session:
         try:
-            return self._toolbox.session(principal, self._profile, _client(context))
+            session = self._toolbox.session(principal, self._profile, _client(context))
         except DockyardError as error:
             raise failure(error) from None
+        session.given = self._given
+        return session
 
     async def _list_tools(self, context: Any, params: Any) -> dict[str, Json]:
         tools = await self._list(context, "tools")
@@ -193,12 +205,14 @@ class Front:
         declared = context.session.client_capabilities
         capabilities = declared.model_dump(by_alias=True, mode="json", exclude_none=True) if declared else {}
         level = (context.meta or {}).get(types.LOG_LEVEL_META_KEY) if modern else conversation.level
+        least = level if level in LEVELS else None
         asking = Asking(
             # Questions of a modern client's calls are told apart by the call, those of a legacy one's by the client.
             key=f"{id(context)}" if modern and capabilities else conversation.session.id,
             relays=modern,
             capabilities=capabilities,
-            level=level if level in LEVELS else None,
+            # A legacy client that named no level gets what its servers think right; modern ones want one named.
+            level=least or (None if modern else "info"),
             responses=params.pop("inputResponses", None),
             state=params.pop("requestState", None),
         )
@@ -207,7 +221,7 @@ class Front:
         if (context.meta or {}).get("progress_token") is not None:
             asking.on_progress = context.session.report_progress
         if not modern or level is not None:
-            asking.on_log = lambda entry: self._log(context, asking, entry)
+            asking.on_log = lambda entry: self._log(context, least, entry)
         return asking
 
     async def _ask(self, context: Any, method: str, question: Json) -> Json:
@@ -225,9 +239,9 @@ class Front:
             raise Refusal(error.message, rpc=error.code, data=error.data) from None
         return answer.model_dump(by_alias=True, mode="json")
 
-    async def _log(self, context: Any, asking: Asking, entry: dict[str, Json]) -> None:
+    async def _log(self, context: Any, least: str | None, entry: dict[str, Json]) -> None:
         level = entry.get("level")
-        if level not in LEVELS or (asking.level and LEVELS.index(level) < LEVELS.index(asking.level)):
+        if level not in LEVELS or (least is not None and LEVELS.index(level) < LEVELS.index(least)):
             return
         try:
             note = types.LoggingMessageNotification.model_validate(

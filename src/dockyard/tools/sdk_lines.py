@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -26,6 +27,8 @@ READ_BYTES = 1 << 16
 EDGE_BYTES = 256
 SKIP_LIMIT = 1 << 28
 """Bytes of one oversized message that are read past before the connection is given up."""
+LAST_WORDS_SECONDS = 0.2
+"""What a process wrote before it ended is read within this time."""
 
 _HEAD = re.compile(rb'^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18}|"[^"\\]{1,100}")\s*,')
 _TAIL = re.compile(rb',\s*"id"\s*:\s*(\d{1,18}|"[^"\\]{1,100}")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
@@ -106,10 +109,13 @@ async def streams(
     """A transport over a started process's stdout (``reader``) and stdin (``writer``).
 
     It does not end the process; when the process ends, or writes a message beyond all bounds, the transport ends.
+    Children that hold its output open do not keep the transport open.
     """
     arrived, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, leaving = anyio.create_memory_object_stream[SessionMessage](0)
     pumps = [asyncio.create_task(_take(reader, arrived, limit)), asyncio.create_task(_give(leaving, writer, arrived))]
+    if pid is not None and hasattr(os, "pidfd_open"):
+        pumps.append(asyncio.create_task(_outlive(pid, arrived)))
     try:
         yield Transport(read=read, write=write, pid=pid)
     finally:
@@ -118,6 +124,23 @@ async def streams(
         await asyncio.gather(*pumps, return_exceptions=True)
         for stream in (arrived, read, write, leaving):
             stream.close()
+
+
+async def _outlive(pid: int, arrived: Any) -> None:
+    """End the connection a moment after the process."""
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        watched = os.pidfd_open(pid)
+    except OSError:
+        return
+    loop.add_reader(watched, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(watched)
+        os.close(watched)
+    await asyncio.sleep(LAST_WORDS_SECONDS)
+    arrived.close()
 
 
 async def _take(reader: asyncio.StreamReader, arrived: Any, limit: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -181,12 +182,24 @@ class Steps:
 
     def _check(self, tool: Tool, arguments: dict[str, Json]) -> None:
         """Raises InvalidRequest for arguments that the tool's schema does not allow."""
-        for error in self._validator(tool.schema).iter_errors(arguments):
+        for error in self._faults(tool.schema, arguments, tool.server):
             where = ".".join(str(part) for part in error.absolute_path)
             raise InvalidRequest(
                 f"arguments of {tool.id!r}: {where + ': ' if where else ''}{error.message[:300]}",
                 param=f"arguments.{where}" if where else "arguments",
             )
+
+    def _faults(self, schema: Json, value: Json, server: str) -> Iterator[Any]:
+        """What in a value breaks a schema. Raises ToolFailed for a schema that can't be followed."""
+        from referencing.exceptions import Unresolvable
+
+        try:
+            yield from self._validator(schema).iter_errors(value)
+        except (Unresolvable, RecursionError) as error:
+            raise ToolFailed(
+                f"server {server!r} gave a schema that can't be followed ({type(error).__name__})",
+                hint="references that lead out of a schema are not fetched",
+            ) from error
 
     def _validator(self, schema: Json) -> Any:
         key = msgspec.json.encode(schema)
@@ -260,7 +273,7 @@ class Steps:
         return changed
 
     def _promised(self, entry: Entry, schema: Json, content: Json) -> None:
-        for error in self._validator(schema).iter_errors(content):
+        for error in self._faults(schema, content, entry.server.name):
             raise ToolFailed(
                 f"server {entry.server.name!r}: tool {entry.name!r} broke its own outputSchema at "
                 f"{'.'.join(str(part) for part in error.absolute_path) or 'the top'} ({error.validator})"

@@ -202,11 +202,11 @@ class Toolbox:
             for warm in self._running(session, one.server):
                 await warm.link.notify("notifications/roots/list_changed")
 
-    async def status(self, profile: str = "default") -> list[dict[str, Json]]:
+    async def status(self, profile: str | Profile = "default") -> list[dict[str, Json]]:
         """The servers of a profile and how they are: state, era, processes, starts, calls, and what is wrong."""
         return [
             {**self._pool.report(one.server), "flaws": self.safety.clean(self._directory.errors(one.server))}
-            for one in self.profiles.get(profile).servers
+            for one in (self.profiles.get(profile) if isinstance(profile, str) else profile).servers
         ]
 
     def _noted(self, warm: Warm, method: str, params: dict[str, Json]) -> None:
