@@ -80,12 +80,12 @@ async def talking(
 
 
 @contextlib.asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[int]:
+async def listening(app: Any, **more: Any) -> AsyncIterator[int]:
     """The port of an ASGI application served on loopback."""
     import uvicorn
 
     bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on", **more))
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         while not server.started:  # noqa: ASYNC110 - it tells nobody

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from .talk import listening, talking
 pytest.importorskip("mcp", reason="needs the extra mcp")
 pytestmark = pytest.mark.anyio
 
-LOOPBACK = ["127.0.0.1"]
+LOOPBACK = ["127.0.0.1", "::1"]
 
 
 def asgi(kind: str, seen: list[dict[str, str]]) -> Any:
@@ -75,6 +77,29 @@ async def test_it_answers_and_gets_the_headers_of_its_entry(kind: str) -> None:
     assert {(each["x-team"], each["authorization"], each["x-other"]) for each in seen} == {
         ("red", "Bearer t0p-secret", "o")
     }
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+@pytest.mark.parametrize(("name", "reason"), [("localhost", None), ("other.example", "CERTIFICATE_VERIFY_FAILED")])
+async def test_the_certificate_is_that_of_the_name(
+    name: str, reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    made = await asyncio.create_subprocess_exec(
+        "openssl", "req", *words, "-keyout", key, "-out", certificate, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert await made.wait() == 0
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    async with listening(asgi("json", []), ssl_keyfile=key, ssl_certfile=certificate) as port:
+        server = Server(name="far", kind="remote", url=f"https://localhost:{port}/mcp")
+        if reason is None:
+            async with talking(server, tools_private=LOOPBACK) as talk:
+                assert await talk.good("echo", text="sealed") == "sealed"
+        else:
+            with pytest.raises(DockyardError, match=reason):
+                async with talking(server, tools_private=LOOPBACK):
+                    pass
 
 
 async def test_an_answer_without_end_fails_that_call_alone() -> None:

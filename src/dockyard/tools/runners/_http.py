@@ -23,7 +23,7 @@ _INTERNAL_ERROR = -32603
 def client(
     guard: Guard, *, headers: dict[str, str], seconds: float, stream_seconds: float = 300.0, rpc: bool = False
 ) -> Any:
-    """``httpx2.AsyncClient``: no redirects by itself, no proxies of the environment.
+    """``httpx2.AsyncClient``: no redirects by itself, no proxies of the environment (its certificates count).
 
     With ``rpc`` a POST that does not come through is answered with a JSON-RPC error: the protocol's client would end
     all that is under way for one call's failure.
@@ -76,7 +76,7 @@ class Guarded(httpx2.AsyncBaseTransport):
     def __init__(self, guard: Guard, *, rpc: bool = False) -> None:
         self._guard = guard
         self._rpc = rpc
-        self._inner = httpx2.AsyncHTTPTransport(trust_env=False, limits=httpx2.Limits(max_connections=32))
+        self._inner = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=32))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         try:
