@@ -100,7 +100,7 @@ def runs(url: str, model: str) -> Run:
 
 @contextmanager
 def served(home: Path, *, best: bool = False) -> Iterator[Run]:
-    """Dockyard as `bench --tune` has it for short prompts: llama.cpp for one stream, OpenVINO for a crowd; both warm."""
+    """Dockyard as `bench --tune` has it for short prompts: llama.cpp for one stream, OpenVINO for a crowd."""
     name = "smollm2"
     if best:
         name = "smollm2:int4"
