@@ -6,6 +6,7 @@ A model that gets three hundred tools pays for all of their definitions in every
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -24,10 +25,10 @@ CALL_TOOL = "call_tool"
 FOUND = 5
 """Tools that one search shows."""
 
-K1, B = 1.2, 0.6
-WEIGHTS = {"name": 4.0, "server": 2.5, "title": 2.0, "description": 1.5, "parameters": 0.5}
+K1, B = 0.8, 0.4
+WEIGHTS = {"name": 2.5, "server": 2.5, "title": 2.0, "description": 1.5, "parameters": 0.5}
 """How much a word counts by where it stands."""
-KIN = 0.55
+KIN = 0.7
 """How much a word of the same meaning counts, against the word itself."""
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
@@ -41,6 +42,7 @@ _ENDINGS = (
     "ings",
     "ing",
     "ers",
+    "est",
     "ies",
     "ied",
     "ed",
@@ -67,7 +69,9 @@ class Index:
     def search(self, text: str, k: int = FOUND) -> list[Tool]:
         """The ``k`` tools that fit best, best first; none that has nothing in common with the text."""
         scores: dict[int, float] = {}
-        for word in dict.fromkeys(words(text)):
+        asked = words(text)
+        joined = [one + other for one, other in itertools.pairwise(asked) if one + other in self._places]
+        for word in dict.fromkeys([*asked, *joined]):
             best: dict[int, float] = {}
             for other, share in _meanings(word).items():
                 for place in self._places.get(other, ()):
