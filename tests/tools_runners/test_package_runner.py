@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import msgspec
 import pytest
 
 from dockyard.errors import DigestMismatch, InvalidRequest
@@ -46,6 +47,16 @@ async def test_a_package_of_npm_answers() -> None:
         entity = {"name": "Ada", "entityType": "person", "observations": ["counts"]}
         await talk.good("create_entities", entities=[entity])
         assert "Ada" in await talk.good("read_graph")
+    package = Package(configured())
+    locked = package.locked(server)
+    assert locked is not None
+    pinned = msgspec.structs.replace(server, hashes=locked)
+    await package.install(pinned)
+    assert package.locked(pinned) == locked
+    changed = tuple(line.replace("zod@", "zod@0.") for line in locked)
+    assert changed != locked
+    with pytest.raises((DigestMismatch, ToolFailed)):
+        await package.install(msgspec.structs.replace(server, hashes=changed))
 
 
 async def test_hashes_decide_what_is_installed() -> None:

@@ -95,7 +95,7 @@ class Package:
     async def _make(self, folder: Path, server: Server) -> None:
         wanted = parse(server)
         await asyncio.to_thread(folder.mkdir, mode=0o700)
-        made = _pypi(folder, wanted, server.hashes) if wanted.kind == "pypi" else _npm(folder, wanted)
+        made = _pypi(folder, wanted, server.hashes) if wanted.kind == "pypi" else _npm(folder, wanted, server.hashes)
         found = await made
         verify(wanted, server.hashes, found)
         (folder / "lock.json").write_bytes(msgspec.json.encode(found))
@@ -161,10 +161,13 @@ async def _pypi(folder: Path, wanted: Wanted, hashes: tuple[str, ...]) -> list[s
     )
 
 
-async def _npm(folder: Path, wanted: Wanted) -> list[str]:
-    (folder / "package.json").write_bytes(
-        msgspec.json.encode({"name": "dockyard-tool", "private": True, "dependencies": {wanted.name: wanted.version}})
-    )
+async def _npm(folder: Path, wanted: Wanted, hashes: tuple[str, ...]) -> list[str]:
+    asked = {"name": "dockyard-tool", "private": True, "dependencies": {wanted.name: wanted.version}}
+    pinned = [each.split(" ")[0].rpartition("@") for each in hashes if " " in each]
+    names = [name for name, _, _ in pinned]
+    # A name with two versions is left to npm, which can't be told both here; verify() decides in any case.
+    versions = {name: version for name, _, version in pinned if names.count(name) == 1 and name != wanted.name}
+    (folder / "package.json").write_bytes(msgspec.json.encode({**asked, "overrides": versions}))
     argv = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev", "--install-links=false"]
     await _do([*argv, "--prefix", str(folder)], wanted, cwd=str(folder))
     told = msgspec.json.decode((folder / "package-lock.json").read_bytes())
