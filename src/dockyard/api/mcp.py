@@ -82,9 +82,12 @@ class Doors:
         self._making = asyncio.Lock()
 
     def handlers(self) -> list[Any]:
-        @asgi("/p/{profile:str}/mcp", copy_scope=True)
+        @asgi("/p", is_mount=True, copy_scope=True)
         async def of_profile(scope: Scope, receive: Receive, send: Send) -> None:
-            profile = scope["path_params"]["profile"]
+            profile, _, rest = scope["path"].strip("/").partition("/")
+            if rest != "mcp":
+                await send_error(send, NotFound(f"there is nothing at {scope['path']!r}", hint="/p/{profile}/mcp"))
+                return
             await self.answer(profile, scope, dict(scope["headers"]), receive, send)
 
         return [of_profile]

@@ -133,8 +133,8 @@ async def exchange(link: Any, method: str, params: dict[str, Json], asking: Aski
                     level=asking.level,
                 )
                 if result.get("resultType") != "input_required" or asking.relays or link.era == "legacy":
-                    if asking.relays and asking.lacking is not None:
-                        raise asking.lacking
+                    if asking.relays:
+                        _may_ask(result, asking)
                     await asking.flush()
                     return result
                 asked = {**params, **await _answers(result, asking)}
@@ -143,6 +143,18 @@ async def exchange(link: Any, method: str, params: dict[str, Json], asking: Aski
     finally:
         asking.limit = None
     raise ToolFailed(f"server {link.name!r} asked for more input {MOST_ROUNDS} times over")
+
+
+def _may_ask(result: dict[str, Json], asking: Asking) -> None:
+    """Raises Refusal if a server wants of a client what it did not declare."""
+    if asking.lacking is not None:
+        raise asking.lacking
+    wanted = result.get("inputRequests")
+    if result.get("resultType") == "input_required" and isinstance(wanted, dict):
+        for one in wanted.values():
+            method = one.get("method") if isinstance(one, dict) else None
+            if NEEDS.get(str(method)) not in asking.capabilities:
+                raise unable(str(method))
 
 
 async def _answers(result: dict[str, Json], asking: Asking) -> dict[str, Json]:
