@@ -69,8 +69,6 @@ async def looped(site: Site, run: Run, calls: list[Call], profile: str, code: bo
                 yield batch
 
     loop = Loop(box, session, offer, call.request, ask, Bounds.of(site.settings))
-    if coder is not None:
-        coder.bind(loop)
 
     async def chunks() -> AsyncGenerator[list[Chunk], None]:
         async with aclosing(loop.run()) as events:

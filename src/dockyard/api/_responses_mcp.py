@@ -83,7 +83,7 @@ def _servers(
         if enabled.server.name == label:
             return (enabled,)
     try:
-        return box.profiles.get(label).servers
+        named: Profile = box.profiles.get(label)
     except (NotFound, InvalidRequest):
         known = ", ".join(enabled.server.name for enabled in base.servers)
         raise NotFound(
@@ -91,6 +91,7 @@ def _servers(
             param="tools",
             hint=f"its servers: {known}" if known else "`dockyard mcp server enable` adds one",
         ) from None
+    return named.servers
 
 
 def _elsewhere(settings: Settings, one: McpTool, principal: Principal) -> Server:
@@ -144,7 +145,7 @@ def _profile(base: Profile, servers: Iterable[Enabled]) -> Profile:
 def _searched(box: Toolbox, base: Profile, one: McpTool) -> bool:
     if one.server_url is not None or any(enabled.server.name == one.server_label for enabled in base.servers):
         return one.server_url is None and base.search
-    return box.profiles.get(one.server_label).search
+    return bool(box.profiles.get(one.server_label).search)
 
 
 async def _errors(box: Toolbox, given: Profile, label_of: dict[str, str], listed: set[str]) -> dict[str, str]:
@@ -181,8 +182,6 @@ async def answered(
     request, first = _chosen(_introduced(request, hosted), hosted, offer)
     bounds = Bounds.of(settings, hosted.most)
     loop = Loop(box, found.session, offer, request, ask, bounds, asks=True, resumed=resumed, first=first)
-    if offer.code is not None:
-        offer.code.bind(loop)
     held = _listed(writer, found, hosted)
     async with aclosing(loop.run()) as events:
         async for event in events:
