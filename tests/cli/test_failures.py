@@ -78,7 +78,7 @@ def test_a_defect_is_told_without_a_traceback_unless_asked(capsys: Capture, monk
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m dockyard config --json | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.call(["bash", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout == "[\n"
     assert done.stderr == ""
 
