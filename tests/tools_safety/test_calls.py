@@ -337,9 +337,27 @@ def test_a_result_that_is_too_long_is_cut_and_says_so(tmp_path: Path) -> None:
     assert clean.content[0]["text"] == "a" * 500
     assert "cut" in clean.content[-1]["text"]
     assert len(clean.text) < 2500
+    assert "c" not in clean.content[1]["text"].replace("cut", "")
     assert clean.meta["dockyard/safety"]["cut"] is True
     with pytest.raises(ToolFailed, match="too long"):
         safety.incoming(session(), tool(), Outcome(structured={"a": "b" * 5000}))
+
+
+@pytest.mark.parametrize("at", range(7900, 8020, 3))
+def test_a_secret_that_a_cut_goes_through_leaves_no_part_of_it(tmp_path: Path, at: int) -> None:
+    safety = Safety(Settings(tools_result_bytes=8000), tmp_path)
+    safety.secrets.set("k", KEY)
+    clean = safety.incoming(session(), tool(), text("." * at + KEY + "." * 9000))
+    assert "cut" in clean.text
+    assert KEY[:4] not in clean.text
+
+
+@pytest.mark.parametrize(
+    "piece", ["<", "< ", "\n", "\x1b]", "eyJaaaaaaaaaaaa.", "do not ", "send to ", "&#1;", "\\u00", "%4"]
+)
+def test_a_long_hostile_result_takes_no_longer_than_its_length(safety: Safety, piece: str) -> None:
+    """With a search that goes back at every place this would take hours, and the suite's own limit would end it."""
+    safety.incoming(session(), tool(), text(piece + " " * 200_000 + piece * (200_000 // len(piece))))
 
 
 def test_results_that_are_not_unicode_pass(safety: Safety) -> None:

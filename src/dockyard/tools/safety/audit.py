@@ -51,6 +51,7 @@ class Audit:
         self.path = home / "mcp" / "audit.jsonl"
         self.lost = 0
         self._most = most_bytes
+        self._lock: FileLock | None = None
 
     def write(self, facts: dict[str, Json]) -> None:
         """Add a line. A disk that is full stops no call: the line is lost, counted and told to the server's log."""
@@ -155,8 +156,10 @@ class Audit:
         return self.path.with_name("audit.head")
 
     def _turn(self) -> FileLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return FileLock(self.path.with_name("audit.lock"), timeout=5)
+        if self._lock is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = FileLock(self.path.with_name("audit.lock"), timeout=5)
+        return self._lock
 
 
 def _hash(line: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from dockyard.settings import Settings
 from dockyard.tools.model import Outcome, Server, Tool, ToolDenied, ToolFailed
 from dockyard.tools.safety import credentials, suspect
+from dockyard.tools.safety.canonical import canonical
 from dockyard.tools.safety.hidden import strip
 from dockyard.tools.safety.redact import Redactor, mapped, texts
 from dockyard.tools.secrets import SecretStore
@@ -26,6 +25,8 @@ _SECRET_NAME = re.compile(r"token|secret|passw|api_?-?key|auth|credential|privat
 """Variables and headers whose values are secrets though the entry has them in the open."""
 
 CUT = "[cut: the result of this tool was too long]"
+MARGIN = 2048
+"""Characters before a cut that go too: more than any secret takes in any encoding that is looked for."""
 
 
 class Cleaner:
@@ -70,17 +71,22 @@ class Cleaner:
 
     def incoming(self, tool: Tool, outcome: Outcome) -> tuple[Outcome, str | None]:
         """The result as it may pass, and what in it talks to the model as its user would, if anything does."""
-        value = {"content": outcome.content, "structured": outcome.structured}
+        value: dict[str, Json] = {"content": outcome.content, "structured": outcome.structured}
+        done: dict[str, Json] = {}
+        if _size(value) > self._most:
+            value, done["cut"] = self._cut(value), True
         cleaned = self.clean(value)
         if (name := self._redactor.spread(cleaned)) is not None:
             raise ToolFailed(f"the result of tool {tool.id!r} is withheld: secret {name!r} is spread over its parts")
         cleaned = self._credentials(cleaned, f"the result of tool {tool.id!r}")
         ordering = next((found for text in texts(cleaned, keys=False) if (found := suspect.orders(text))), None)
-        done: dict[str, Json] = {}
         if cleaned != value:
             done["cleaned"] = True
-        if len(msgspec.json.encode(_encodable(cleaned))) > self._most:
-            cleaned, done["cut"] = self._cut(cleaned), True
+        if "cut" in done:
+            # The part of a secret that a cut left standing is at the end, where nobody could know it for one.
+            *content, last = cleaned["content"]
+            content.append({**last, "text": str(last.get("text"))[:-MARGIN] + CUT})
+            cleaned = {**cleaned, "content": content}
         if ordering:
             done["warning"] = f"the text {ordering}"
         if done or "untrusted-in" in tool.labels:
@@ -119,27 +125,25 @@ class Cleaner:
         return mapped(value, credentials.without) if self._mode == "redact" else value
 
     def _cut(self, value: dict[str, Json]) -> dict[str, Json]:
-        """Content up to the bound, and a last block that says so. Structured content can't be cut and keep its form."""
-        room, content = self._most, []
-        for part in value["content"]:
-            size = len(msgspec.json.encode(_encodable(part)))
-            if size <= room:
-                content.append(part)
-            elif isinstance(part, dict) and part.get("type") == "text":
-                content.append({**part, "text": str(part.get("text"))[: room // 4]})
-                size = room
-            room = max(0, room - size)
+        """Content up to the bound, of which the last is a text. Structured content can't be cut and keep its form."""
         structured = value["structured"]
-        if structured is not None and len(msgspec.json.encode(_encodable(structured))) > self._most:
+        room = self._most - (_size(structured) if structured is not None else 0)
+        if room < 0:
             raise ToolFailed("the structured result of a tool is too long", hint="set tools_result_bytes higher")
-        return {"content": [*content, {"type": "text", "text": CUT}], "structured": structured}
+        content: list[Json] = []
+        for part in value["content"]:
+            size = _size(part)
+            if size > room:
+                whole = str(part.get("text")) if isinstance(part, dict) and part.get("type") == "text" else ""
+                return {"content": [*content, {"type": "text", "text": whole[:room]}], "structured": structured}
+            content.append(part)
+            room -= size
+        return {"content": [*content, {"type": "text", "text": ""}], "structured": structured}
 
 
-def _encodable(value: Any) -> Any:
-    """The value, where it has strings that are no Unicode with these replaced."""
+def _size(value: Json) -> int:
+    """Bytes of JSON."""
     try:
-        msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        change: Callable[[str], str] = lambda text: text.encode("utf-8", "replace").decode()  # noqa: E731
-        return mapped(value, change)
-    return value
+        return len(msgspec.json.encode(value))
+    except UnicodeEncodeError:  # strings that are no Unicode
+        return len(canonical(value))
