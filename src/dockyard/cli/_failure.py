@@ -38,7 +38,8 @@ CODES: tuple[tuple[type[DockyardError], int], ...] = (
 
 def exit_code(error: DockyardError) -> int:
     """The exit code that a script can tell this kind of failure by."""
-    return next((code for kind, code in CODES if isinstance(error, kind)), 1)
+    refused = 5 if error.status == Forbidden.status else 1  # errors of other parts, which the tree does not know
+    return next((code for kind, code in CODES if isinstance(error, kind)), refused)
 
 
 def report(error: Exception) -> int:

@@ -138,6 +138,7 @@ def call(
     from dockyard.cli._mcp import toolbox
     from dockyard.cli._output import show_json
     from dockyard.errors import InvalidRequest
+    from dockyard.tools.model import ApprovalNeeded
 
     given = _arguments(arguments or [], json_arguments)
     settings = read_settings()
@@ -155,7 +156,13 @@ def call(
         body = {"tool": tool, "arguments": given, "profile": profile, **({"approval": approval} if approval else {})}
         return dict(await client.call("POST", "/api/dockyard/mcp/call", body))
 
-    outcome = _ask(host, there, here, here_only=locked)
+    try:
+        outcome = _ask(host, there, here, here_only=locked)
+    except ApprovalNeeded as error:
+        which = getattr(error, "approval", None)
+        id_ = which.id if which is not None else "ID"
+        error.hint = f"`dockyard mcp approvals grant {id_}`, then call again with --approval {id_}"
+        raise
     if as_json:
         show_json(outcome)
     else:

@@ -155,7 +155,7 @@ def _edit(name: str, path: Path, key: str, value: dict[str, Any] | None) -> None
     before = clients_text.parse(one.format, text, str(path))
     meant = _meant(one, before, key, value)
     changed = clients_text.put(one.format, text, (*one.key, key), value)
-    if clients_text.parse(one.format, changed, str(path)) != meant:
+    if _bare(one, clients_text.parse(one.format, changed, str(path))) != _bare(one, meant):
         raise InvalidRequest(
             f"{path} is laid out in a way that can't be edited without changing more than this entry",
             param="client",
@@ -171,6 +171,11 @@ def _meant(one: Client, before: dict[str, Any], key: str, value: dict[str, Any] 
     else:
         table[key] = value
     return {**before, one.key[0]: table}
+
+
+def _bare(one: Client, document: dict[str, Any]) -> dict[str, Any]:
+    """The document; a table of servers that is empty is as good as none."""
+    return document if document.get(one.key[0]) else {key: each for key, each in document.items() if key != one.key[0]}
 
 
 def _replace(path: Path, before: str, after: str) -> None:

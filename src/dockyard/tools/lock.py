@@ -8,14 +8,16 @@ begin if anything else is another than it was; ``differences`` says what.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dockyard.errors import Conflict, DockyardError, InvalidRequest, NotFound
-from dockyard.tools.model import Enabled, Profile, Server
+from dockyard.tools.model import Enabled, Profile, Server, ToolFailed
 from dockyard.types import Principal
 
 if TYPE_CHECKING:
@@ -24,13 +26,16 @@ if TYPE_CHECKING:
 
 FILE = "mcp.lock.json"
 VERSION = 1
+STATIC = ("server", "kind", "command", "image", "package", "url", "entry")
+"""What can be told from a profile alone, before anything is started."""
 
 
 class LockedServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One server. ``entry`` is a digest of its entry; ``digest`` of its image; ``tools`` are fingerprints by name."""
+    """One server. ``entry`` is a digest of its entry, ``digest`` of its image; ``tools`` are fingerprints by name."""
 
     kind: str
     entry: str
+    command: str = ""
     image: str = ""
     digest: str = ""
     package: str = ""
@@ -90,7 +95,7 @@ def differences(lock: Lock, now: Lock) -> list[Drift]:
             continue
         told = [
             one
-            for what in ("kind", "image", "digest", "package", "url")
+            for what in ("kind", "command", "image", "digest", "package", "url")
             for one in _differs(name, what, getattr(was, what), getattr(there, what))
         ]
         found += told or _differs(name, "entry", was.entry, there.entry)
@@ -129,6 +134,7 @@ def locked(
     return LockedServer(
         kind=server.kind,
         entry=entry_digest(server),
+        command=shlex.join(server.command),
         image=server.image,
         digest=digest,
         package=server.package,
@@ -171,8 +177,6 @@ async def current(box: Toolbox, profile: Profile, settings: Settings, *, lock: L
 
 async def _tools(box: Toolbox, session: Any, run: Profile) -> dict[str, dict[str, str]]:
     """Fingerprints by server and tool of what is let through, what is held for review among them."""
-    from dockyard.tools.model import ToolFailed
-
     session.given = run
     listed = await box.tools(session)
     for state in await box.status(run.name):
@@ -183,9 +187,10 @@ async def _tools(box: Toolbox, session: Any, run: Profile) -> dict[str, dict[str
     for tool in listed:
         found.setdefault(tool.server, {})[tool.name] = tool.fingerprint
     quarantine = getattr(box.safety, "quarantine", None)
-    names = {one.server.name for one in run.servers}
+    let = {one.server.name: one.tools for one in run.servers}
     for held in quarantine() if quarantine is not None else ():
-        if held.server in names:
+        patterns = let.get(held.server, ())
+        if patterns is None or any(fnmatchcase(held.tool, pattern) for pattern in patterns):
             found.setdefault(held.server, {})[held.tool] = held.fingerprint
     return found
 
@@ -226,13 +231,9 @@ async def check(box: Toolbox, profile: Profile, settings: Settings, path: Path) 
     lock = read(path)
     if lock.profile != profile.name:
         raise InvalidRequest(f"{path} locks the profile {lock.profile!r}, not {profile.name!r}", param="profile")
-    absent = [name for name in lock.servers if name not in {one.server.name for one in profile.servers}]
     static = Lock(profile=profile.name, servers={one.server.name: locked(one) for one in profile.servers})
-    early = [
-        one for one in differences(_bare(lock), static) if one.what in ("server", "entry", "image", "package", "url")
-    ]
-    if absent or early:
-        refuse(path, early)  # nothing that differs is started
+    early = [one for one in differences(_bare(lock), static) if one.what in STATIC]
+    refuse(path, early)  # nothing that differs is started
     try:
         refuse(path, differences(lock, await current(box, profile, settings, lock=lock)))
     except Conflict:

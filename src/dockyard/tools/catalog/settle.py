@@ -125,6 +125,17 @@ def _value(server: Server, expression: str) -> Json:
 
 
 def _key(server: Server, path: str) -> str:
+    """A path without the name of the block that it begins with, which is the server's in nearly all catalogues."""
+    docker = server.extra.get("docker")
+    blocks = [server.name]
+    if isinstance(docker, dict):
+        listed = docker.get("config")
+        named = [one.get("name") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        said = [docker.get("name"), *named]
+        blocks += [name for name in said if isinstance(name, str) and name]
+    for block in sorted(blocks, key=len, reverse=True):
+        if path.startswith(f"{block}."):
+            return path[len(block) + 1 :]
     first, _, rest = path.partition(".")
     return rest if rest and first not in server.config and first not in wanted(server)["properties"] else path
 
