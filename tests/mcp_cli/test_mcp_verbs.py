@@ -1,8 +1,9 @@
-"""``dockyard mcp`` as a user has it: processes, files, exit codes."""
+"""``dockyard mcp`` as a user has it: words, files, exit codes."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -11,13 +12,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from dockyard.cli import call
+
 PLAIN = Path(__file__).parent / "plain_tools.py"
 PYTHON = next((path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(path).exists()), sys.executable)
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., "Done"]
 
 needs_sandbox = pytest.mark.skipif(shutil.which("bwrap") is None, reason="tool servers run in bubblewrap")
 
@@ -27,28 +30,32 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture
-def mcp(home: Path, tmp_path: Path) -> Run:
-    """Run ``dockyard mcp …`` to its end; with ``json=True`` what it printed is parsed into ``.value``."""
+class Done(NamedTuple):
+    """What a command printed."""
 
-    def run(*words: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "dockyard", "mcp", *words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "DOCKYARD_HOME": str(home), "HOME": str(tmp_path)},
-            cwd=tmp_path,
-            timeout=100,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def mcp(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run ``dockyard mcp …`` to its end in this process; ``code`` is the exit code that it must have."""
+    monkeypatch.setenv("DOCKYARD_HOME", str(home))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str, stdin: str = "", code: int = 0) -> Done:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capfd.readouterr()
+        got = call(["mcp", *words])
+        done = Done(*capfd.readouterr())
+        assert got == code, done
         return done
 
     return run
 
 
-def value(done: subprocess.CompletedProcess[str]) -> Any:
+def value(done: Done) -> Any:
     return json.loads(done.stdout)
 
 
