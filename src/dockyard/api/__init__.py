@@ -136,7 +136,7 @@ def _build(site: Site, extra: Sequence[Any]) -> Door:
         request_max_body_size=site.settings.max_body,
         state=AppState({"site": site}),
     )
-    app.site, app.hot, app.origins, app.hosts = site, hot, Origins(site.settings), set()  # type: ignore[assignment]
+    app.site, app.hot, app.origins, app.hosts = site, hot, Origins(site.settings), set()
     app.further = lambda: _others(site)
     site.app = app
     return app

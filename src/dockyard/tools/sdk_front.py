@@ -28,8 +28,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dockyard.errors import DockyardError, InvalidRequest, NotFound
 from dockyard.tools.bridge import Asking
 from dockyard.tools.directory import Kind
-from dockyard.tools.model import ApprovalNeeded, Profile, Session
+from dockyard.tools.model import Profile, Session
 from dockyard.tools.sdk import Refusal, me
+from dockyard.tools.sdk_failures import failed, failure
+from dockyard.tools.search import CALL_TOOL, SEARCH_TOOLS, Finder, answer, meant, meta_tools
 from dockyard.tools.toolbox import Toolbox
 from dockyard.tools.watching import Change
 from dockyard.types import Json, Principal
@@ -46,6 +48,7 @@ QUESTIONS: dict[str, Any] = {
     "sampling/createMessage": types.CreateMessageRequest,
     "roots/list": types.ListRootsRequest,
 }
+META = (SEARCH_TOOLS, CALL_TOOL)
 
 Item = TypeVar("Item")
 
@@ -93,6 +96,7 @@ class Front:
         self._principal = principal
         self._modern: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
         self._schemas: dict[str, Json] = {}
+        self._finder = Finder()
         self._listeners = 0
         about = me()
         self.server = Gate(
@@ -148,6 +152,8 @@ class Front:
         tools = await self._list(context, "tools")
         for name, entry in tools.items():
             self._schemas[name] = entry.tool.schema
+        if self._searched(context):
+            return _page("tools", meta_tools(len(tools)), "name", params)
         return _page("tools", [entry.raw for entry in tools.values()], "name", params)
 
     async def _list_prompts(self, context: Any, params: Any) -> dict[str, Json]:
@@ -171,8 +177,11 @@ class Front:
 
     async def _call_tool(self, context: Any, _params: Any) -> dict[str, Json]:
         """Failures of a tool are results, so that a model can read them; an unknown tool is an error of the client."""
+        params = dict(context.params or {})
         try:
-            return await self._exchange(context)
+            if params.get("name") in META and self._searched(context):
+                return await self._meta(context, params)
+            return await self._exchange(context, params)
         except (NotFound, Refusal) as error:
             raise failure(error) from None
         except DockyardError as error:
@@ -180,16 +189,28 @@ class Front:
                 raise failure(error) from None
             return failed(error)
 
+    def _searched(self, context: Any) -> bool:
+        """Whether this client gets ``search_tools`` and ``call_tool`` instead of the whole list."""
+        return self._toolbox.profile(self._conversation(context).session).search
+
+    async def _meta(self, context: Any, params: dict[str, Json]) -> dict[str, Json]:
+        arguments = params.get("arguments") or {}
+        if params["name"] == CALL_TOOL:
+            name, given = meant(arguments)
+            return await self._exchange(context, {**params, "name": name, "arguments": given})
+        tools = await self._toolbox.tools(self._conversation(context).session)
+        found = answer(self._finder.find(tools, str(arguments.get("query") or "")))
+        return {"content": found.content, "resultType": "complete"}
+
     async def _relay(self, context: Any, _params: Any) -> dict[str, Json]:
         try:
-            return await self._exchange(context)
+            return await self._exchange(context, dict(context.params or {}))
         except DockyardError as error:
             modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
             raise failure(error, params=context.params, modern=modern) from None
 
-    async def _exchange(self, context: Any) -> dict[str, Json]:
+    async def _exchange(self, context: Any, params: dict[str, Json]) -> dict[str, Json]:
         conversation = self._conversation(context)
-        params = dict(context.params or {})
         asking = self._asking(context, conversation, params)
         meta = {name: value for name, value in (params.pop("_meta", None) or {}).items() if not _ours(name)}
         if meta:
@@ -366,30 +387,3 @@ def _page(key: str, items: list[dict[str, Json]], name: str, params: Any) -> dic
     if begin + PAGE < len(items):
         found["nextCursor"] = items[begin + PAGE - 1][name]
     return found
-
-
-def failed(error: DockyardError) -> dict[str, Json]:
-    """A failure as a tool's result, which models can read."""
-    text = f"{error.message} ({error.hint})" if error.hint else error.message
-    meta: dict[str, Json] = {"dockyard/code": error.code}
-    if isinstance(error, ApprovalNeeded):
-        meta["dockyard/approval"] = error.approval.id
-    return {
-        "content": [{"type": "text", "text": text}],
-        "isError": True,
-        "resultType": "complete",
-        "_meta": meta,
-    }
-
-
-def failure(error: DockyardError, *, params: Any = None, modern: bool = True) -> MCPError:
-    """A failure as a JSON-RPC error."""
-    if isinstance(error, Refusal):
-        return MCPError(error.rpc, error.message, error.data)
-    if isinstance(error, NotFound):
-        uri = (params or {}).get("uri")
-        if uri is not None:
-            return MCPError(types.INVALID_PARAMS if modern else -32002, error.message, {"uri": uri})
-        return MCPError(types.INVALID_PARAMS, error.message)
-    code = types.INVALID_PARAMS if isinstance(error, InvalidRequest) else types.INTERNAL_ERROR
-    return MCPError(code, error.message, {"code": error.code})

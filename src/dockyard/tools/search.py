@@ -10,14 +10,13 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from dockyard.errors import InvalidRequest
 from dockyard.tools._search_words import GROUPS, STOP
-from dockyard.tools.model import Outcome, Session, Tool
+from dockyard.tools.model import Outcome, Tool
 from dockyard.types import Json
 
 SEARCH_TOOLS = "search_tools"
@@ -141,22 +140,6 @@ def _counts(tool: Tool) -> Counter[str]:
     return found
 
 
-class Box(Protocol):
-    """What the meta tools need of the toolbox: every call is decided there, as if it were made directly."""
-
-    async def tools(self, session: Session) -> list[Tool]: ...
-
-    async def call(
-        self,
-        session: Session,
-        tool_id: str,
-        arguments: dict[str, Json],
-        *,
-        approval: str | None = ...,
-        on_progress: Any = ...,
-    ) -> Outcome: ...
-
-
 def meta_tools(count: int) -> list[dict[str, Json]]:
     """The MCP definitions of ``search_tools`` and ``call_tool`` over so many tools."""
     return [
@@ -184,17 +167,29 @@ def meta_tools(count: int) -> list[dict[str, Json]]:
     ]
 
 
-async def search(box: Box, session: Session, query: str, indexed: Callable[[Sequence[Tool]], Index] = Index) -> Outcome:
-    """What ``search_tools`` answers."""
-    found = indexed(await box.tools(session)).search(query)
+class Finder:
+    """Searches lists of tools, and keeps the index of the last one."""
+
+    def __init__(self) -> None:
+        self._known: tuple[tuple[tuple[str, str], ...], Index] = ((), Index(()))
+
+    def find(self, tools: Sequence[Tool], query: str) -> list[Tool]:
+        key = tuple((tool.id, tool.fingerprint) for tool in tools)
+        if self._known[0] != key:
+            self._known = (key, Index(tools))
+        return self._known[1].search(query)
+
+
+def answer(found: Sequence[Tool]) -> Outcome:
+    """What ``search_tools`` says."""
     rows = [{"name": tool.id, "description": tool.description, "inputSchema": tool.schema} for tool in found]
     text = msgspec.json.encode(rows).decode() if rows else "No tool was found; try other words."
-    return Outcome(content=[{"type": "text", "text": text}], structured={"tools": rows})
+    return Outcome(content=[{"type": "text", "text": text}])
 
 
-async def call(box: Box, session: Session, arguments: dict[str, Json], **options: Any) -> Outcome:
-    """What ``call_tool`` answers: what the tool it names gives. Raises InvalidRequest, and what ``Box.call`` does."""
+def meant(arguments: dict[str, Json]) -> tuple[str, dict[str, Json]]:
+    """The tool that ``call_tool`` names, and its arguments. Raises InvalidRequest."""
     name, given = arguments.get("name"), arguments.get("arguments") or {}
     if not isinstance(name, str) or not isinstance(given, dict):
         raise InvalidRequest("call_tool takes `name`, a text, and `arguments`, an object", param="arguments")
-    return await box.call(session, name, given, **options)
+    return name, given
