@@ -25,11 +25,17 @@ LEAST_LINE = 16
 """Characters of a line of a longer secret that is looked for by itself, such as one of a private key."""
 LAYERS = 5
 
-_ESCAPED = re.compile(
-    r"(?:%[0-9A-Fa-f]{2})+"
-    r"|(?:\\u[0-9A-Fa-f]{4})+|\\U[0-9A-Fa-f]{8}|(?:\\x[0-9A-Fa-f]{2})+|\\[nrtbf\"'/\\]"
-    r"|&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});"
+_URL = r"(?:%[0-9A-Fa-f]{2})+"
+_JSON = r"(?:\\u[0-9A-Fa-f]{4})+|\\U[0-9A-Fa-f]{8}|(?:\\x[0-9A-Fa-f]{2})+|\\[nrtbf\"'/\\]"
+_HTML = r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});"
+_ESCAPED = (
+    ("%\\&", re.compile(f"{_URL}|{_JSON}|{_HTML}")),
+    ("%", re.compile(_URL)),
+    ("\\", re.compile(_JSON)),
+    ("&", re.compile(_HTML)),
 )
+"""All sorts of escapes at once, and each alone, since a secret may have in it what is an escape of another sort."""
+
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _NOISE = re.compile(r"[\W_]+")
 _ARMOUR = re.compile(r"-----[A-Z ]+-----")
@@ -71,17 +77,17 @@ class Redactor:
         """Every secret in a text, in order; hits of one secret don't overlap."""
         if len(text) < LEAST or not self._secrets:
             return []
-        hits: list[Hit] = []
-        view, starts = text, None
-        for _ in range(LAYERS + 1):
-            hits += self._find(view, starts, len(text))
-            if "%" not in view and "\\" not in view and "&" not in view:
-                break
-            decoded, places = _decode(view)
-            if decoded == view:
-                break
-            starts = places if starts is None else [starts[at] if at < len(view) else len(text) for at in places]
-            view = decoded
+        hits = list(self._find(text, None, len(text)))
+        for marks, escaped in _ESCAPED:
+            view, starts = text, list(range(len(text) + 1)) if any(mark in text for mark in marks) else []
+            for _ in range(LAYERS):
+                if not any(mark in view for mark in marks):
+                    break
+                decoded, places = _decode(view, escaped)
+                if decoded == view:
+                    break
+                view, starts = decoded, [starts[at] for at in places]
+                hits += self._find(view, starts, len(text))
         return sorted(set(hits))
 
     def _find(self, view: str, starts: list[int] | None, length: int) -> Iterator[Hit]:
@@ -220,12 +226,12 @@ def _fold(view: str) -> tuple[str, list[int]]:
     return "".join(chars), places
 
 
-def _decode(view: str) -> tuple[str, list[int]]:
+def _decode(view: str, escaped: re.Pattern[str]) -> tuple[str, list[int]]:
     """One layer of escapes taken off, and where each character began."""
     parts: list[str] = []
     places: list[int] = []
     at = 0
-    for match in _ESCAPED.finditer(view):
+    for match in escaped.finditer(view):
         parts.append(view[at : match.start()])
         places += range(at, match.start())
         for text, start in _unescaped(match[0], match.start()):

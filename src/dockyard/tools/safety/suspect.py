@@ -30,10 +30,10 @@ _PATTERNS = {
         re.I,
     ),
     "speaks as the system": re.compile(
-        r"<\s{0,3}/?\s{0,3}(?:important|system|secret|instructions?|admin|assistant|hidden)"
-        r"\s{0,3}>"
+        r"<\s{0,3}/?\s{0,3}(?:important|system|secret|instructions?|admin|assistant|hidden)\s{0,3}>"
         r"|<\|(?:im_start|im_end|system|assistant|start_header_id|eot_id)[^|]{0,20}\|?>?"
-        r"|\[/?(?:INST|SYSTEM)\]|<<\s{0,3}/?SYS\s{0,3}>>|^[ \t]{0,8}#{1,4}[ \t]{0,3}(?:system|new) (?:prompt|instructions?)\b",
+        r"|\[/?(?:INST|SYSTEM)\]|<<\s{0,3}/?SYS\s{0,3}>>"
+        r"|^[ \t]{0,8}#{1,4}[ \t]{0,3}(?:system|new) (?:prompt|instructions?)\b",
         re.I | re.M,
     ),
     "has a hidden comment": re.compile(r"<!--"),
