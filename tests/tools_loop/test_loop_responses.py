@@ -72,8 +72,9 @@ def test_three_servers_with_an_approval_in_the_middle_and_a_restart(tmp_path: Pa
         assert second.output[0].approval_request_id == asked.id
         assert second.output_text == "noon in Paris\n7\nkept both"
         assert server.calls() == ["now Paris", "add 3 4", "save both"]
-        with pytest.raises(openai.ConflictError):
-            ann.responses.create(model="echo", **fields)
+        again = ann.responses.create(model="echo", **fields)
+        assert kinds(again) == ["mcp_call", "mcp_approval_request"], "it is good once"
+        assert again.output[0].status == "failed"
         assert len(server.calls()) == 3
         assert ann.responses.retrieve(second.id).output == second.output
 
@@ -87,6 +88,17 @@ def test_what_a_person_refuses_is_not_done(server: Any, ann: openai.OpenAI) -> N
     second = ann.responses.create(model="echo", previous_response_id=first.id, input=no, tools=NEVER)
     assert second.output_text == "The person did not agree to this call: keep it"
     assert not [line for line in server.calls() if line.startswith("drop mine")]
+
+
+def test_what_is_agreed_to_must_be_there(server: Any, ann: openai.OpenAI) -> None:
+    first = ann.responses.create(
+        model="echo", input="notes__save 'later'", tools=[{**NEVER[2], "require_approval": None}]
+    )
+    yes: Any = {"previous_response_id": first.id, "input": said(one(first, "mcp_approval_request"), approve=True)}
+    with pytest.raises(openai.BadRequestError, match="not there"):
+        ann.responses.create(model="echo", tools=NEVER[:2], **yes)
+    assert ann.responses.create(model="echo", tools=[{**NEVER[2], "require_approval": "always"}], **yes).output_text
+    assert server.calls().count("save later") == 1
 
 
 def test_an_approval_is_for_the_one_call(ann: openai.OpenAI) -> None:

@@ -7,6 +7,7 @@ own selection of servers, so that the toolbox decides about it as about everythi
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 from collections.abc import AsyncGenerator, Iterable
@@ -18,7 +19,7 @@ import msgspec
 from dockyard.api._responses_mcp_events import ToolWriter, listing
 from dockyard.api._responses_mcp_wire import Hosted, McpTool
 from dockyard.api._responses_wire import Item
-from dockyard.errors import Forbidden, InvalidRequest, NotFound
+from dockyard.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from dockyard.gateway.toolloop import Ask, Bounds, Loop, Offer, Offered, Said, Use
 from dockyard.settings import Settings
 from dockyard.tools.model import Enabled, Profile, Server, Session, Tool
@@ -239,26 +240,29 @@ def agreed(box: Toolbox, hosted: Hosted, found: Selected) -> list[Use]:
                 hint="go on from the response that asked, with `previous_response_id`",
             )
         approval = wanted.removeprefix("mcpr_")
-        safety: Any = box.safety
-        safety.grant(approval, hosted.principal, item["approve"])
-        if item["approve"]:
-            tools = found.tools.get(asked["server_label"], [])
-            offered = next((one for one in tools if one.name == asked["name"]), None)
-            if offered is None:
-                raise InvalidRequest(
-                    f"tool {asked['name']!r:.80} of {asked['server_label']!r:.80} was agreed to and is not in `tools`",
-                    param="tools",
-                    hint="send the same `tools` again",
-                )
-            uses.append(
-                Use(
-                    id=item["id"],
-                    function=offered.function,
-                    arguments=asked["arguments"],
-                    offered=offered,
-                    approval=approval,
-                )
+        if not item["approve"]:
+            box.safety.grant(approval, hosted.principal, False)
+            continue
+        tools = found.tools.get(asked["server_label"], [])
+        offered = next((one for one in tools if one.name == asked["name"]), None)
+        if offered is None:
+            raise InvalidRequest(
+                f"tool {asked['name']!r:.80} of {asked['server_label']!r:.80} was agreed to and is not there",
+                param="tools",
+                hint="send the same `tools` again",
             )
+        # Who asks again after an answer was lost has agreed already; that it is used once is seen to elsewhere.
+        with contextlib.suppress(Conflict):
+            box.safety.grant(approval, hosted.principal, True)
+        uses.append(
+            Use(
+                id=item["id"],
+                function=offered.function,
+                arguments=asked["arguments"],
+                offered=offered,
+                approval=approval,
+            )
+        )
     return uses
 
 
