@@ -260,3 +260,22 @@ def test_help_imports_no_part_of_the_tools(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", probe, *words], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("Usage: dockyard mcp")
     assert done.stderr.strip() == "[]"
+
+
+@needs_sandbox
+def test_a_server_that_lacks_configuration_says_so_and_the_others_go_on(plain: Run) -> None:
+    entry = {
+        "type": "process",
+        "command": [PYTHON, str(PLAIN), "{{needy.words}}"],
+        "sandbox": {"read": [str(PLAIN)]},
+        "config": [{"name": "needy", "properties": {"words": {"type": "string"}}, "required": ["words"]}],
+    }
+    plain(
+        "catalog", "add", "-", "--name", "team", stdin=json.dumps({"format": "dockyard", "registry": {"needy": entry}})
+    )
+    assert "needs configuration: words" in plain("server", "enable", "needy").stderr
+    assert value(plain("tools", "count", "--json"))["servers"] == {"plain": 2}
+    plain("profile", "config", "default", "--set", "needy.words=Whispers")
+    listed = {one["id"]: one["description"] for one in value(plain("tools", "ls", "--json"))}
+    assert listed["needy__shout"] == "Whispers"
+    assert len(listed) == 4

@@ -18,6 +18,7 @@ import msgspec
 
 from dockyard.errors import DockyardError, Overloaded
 from dockyard.tools.bridge import Asking
+from dockyard.tools.catalog.settle import require
 from dockyard.tools.model import Runner, Server, ToolFailed
 from dockyard.types import Json
 
@@ -250,6 +251,7 @@ class Pool:
         async def asked(method: str, params: dict[str, Json]) -> dict[str, Json]:
             return await self._ask(warm, method, params)
 
+        require(server)
         for attempt in range(2):
             connecting = self._runner(server.kind).connect(server, self._secrets(server))
             async with connecting as transport:

@@ -53,15 +53,20 @@ def missing(server: Server) -> list[str]:
     return lacking
 
 
-def settled(server: Server) -> Server:
-    """The server with its configuration put in. Raises InvalidRequest for what is missing or makes no sense."""
+def require(server: Server) -> None:
+    """Raise InvalidRequest if configuration is missing that the server can't run without."""
     lacking = missing(server)
     if lacking:
         raise InvalidRequest(
             f"server {server.name!r} needs configuration: {', '.join(lacking)}",
             param=f"{server.name}.{lacking[0]}",
-            hint=f"dockyard mcp profile config --set {server.name}.{lacking[0]}=VALUE",
+            hint=f"dockyard mcp profile config PROFILE --set {server.name}.{lacking[0]}=VALUE",
         )
+
+
+def settled(server: Server) -> Server:
+    """The server with its configuration put in. Raises InvalidRequest for what is missing or makes no sense."""
+    require(server)
     env = {name: _text(server, value) for name, value in server.env.items()}
     headers = {name: _text(server, value) for name, value in server.headers.items()}
     return msgspec.structs.replace(
