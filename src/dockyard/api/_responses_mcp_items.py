@@ -44,6 +44,8 @@ def check(item: Item, at: str) -> None:
         raise InvalidRequest(f"{at}.output is text", param=f"{at}.output")
     if kind == "mcp_call" and not isinstance(item.get("error"), str | dict | None):
         raise InvalidRequest(f"{at}.error is an object", param=f"{at}.error")
+    if not isinstance(item.get("taint"), list | None):
+        raise InvalidRequest(f"{at}.taint is a list", param=f"{at}.taint")
     listed = item.get("tools")
     if kind in LISTS and not (isinstance(listed, list) and all(isinstance(one, dict) for one in listed)):
         raise InvalidRequest(f"{at}.tools is a list of objects", param=f"{at}.tools")
