@@ -36,6 +36,7 @@ NAMED: dict[Kind, str] = {"tools": "name", "prompts": "name", "resources": "uri"
 
 LIST_SECONDS = 20.0
 """How long a listing of all servers waits for one of them."""
+MOST_SHELVES = 16384
 AGAIN_SECONDS = 30.0
 """After this, a server that failed to list is asked again."""
 
@@ -65,6 +66,9 @@ class Directory:
         key = (server.name, msgspec.json.encode(server), owner, kind)
         found = self._shelves.get(key)
         if found is None:
+            if len(self._shelves) >= MOST_SHELVES:
+                for oldest in list(self._shelves)[: MOST_SHELVES // 2]:
+                    del self._shelves[oldest]
             found = self._shelves[key] = Shelf()
         return found
 

@@ -35,6 +35,8 @@ MOST_SESSIONS = 8
 """Of one server at once, for all owners together."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+MOST_RECORDS = 4096
+"""Servers that are remembered; requests may bring servers of their own, and must not fill the memory with them."""
 PATIENCE_SECONDS = 2.0
 """How long a call waits for a server that is pausing before it is told to come back."""
 
@@ -121,6 +123,9 @@ class Pool:
         key = _key(server)
         found = self._records.get(key)
         if found is None:
+            if len(self._records) >= MOST_RECORDS:
+                self._records = {one: kept for one, kept in self._records.items() if self._warm.get(one)}
+                self._warm = {one: warm for one, warm in self._warm.items() if warm}
             found = self._records[key] = Record(server=server)
         return found
 
@@ -229,7 +234,7 @@ class Pool:
             log.warning("server %r failed: %s", warm.server.name, type(failed).__name__, exc_info=failed)
             error = ToolFailed(f"server {warm.server.name!r} failed: {_plain(failed)}")
         finally:
-            self._warm[_key(warm.server)].remove(warm)
+            self._warm.get(_key(warm.server), [warm]).remove(warm)
             if not warm.ready.done():
                 warm.ready.set_exception(error or ToolFailed(f"server {warm.server.name!r} ended while it started"))
                 warm.ready.exception()  # there may be nobody left who waits
