@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from gateway_help import ME, Lets, Spawned, hostile, toolbox_of
+from gateway_help import ME, Inside, Lets, Spawned, hostile, inside, toolbox_of
+from mcp.server.mcpserver import MCPServer
 
 from dockyard.errors import NotFound
 from dockyard.tools.model import ToolFailed
@@ -46,6 +48,27 @@ async def test_it_fails_with_its_name_and_the_others_go_on(tmp_path: Path, tool:
         assert BAD[tool] in failure.value.message
         assert (await box.call(session, "honest__ok", {})).text == "call 3"
         assert (await box.call(session, "hostile__ok", {})).text
+    finally:
+        await box.close()
+
+
+async def test_a_result_is_bounded_whatever_it_came_over(tmp_path: Path) -> None:
+    def flooder() -> Any:
+        server = MCPServer("flooder")
+
+        @server.tool()
+        def flood(size: int) -> str:
+            """So many bytes."""
+            return "x" * size
+
+        return server._lowlevel_server
+
+    box = toolbox_of(tmp_path, Inside({"flooder": flooder}), inside("flooder"))
+    session = box.session(ME)
+    try:
+        assert len((await box.call(session, "flooder__flood", {"size": 1000})).text) == 1000
+        with pytest.raises(ToolFailed, match="'flooder' answered 'tools/call' with .* 4194304 are allowed"):
+            await box.call(session, "flooder__flood", {"size": 5 << 20})
     finally:
         await box.close()
 

@@ -253,8 +253,14 @@ class Steps:
 
     def _received(self, session: Session, entry: Entry, method: str, result: dict[str, Json]) -> dict[str, Json]:
         """A result that is fit to pass on. Raises ToolFailed for one that breaks the protocol or the tool's schema."""
+        from dockyard.tools.sdk import MESSAGE_LIMIT
         from dockyard.tools.sdk_check import flaw
 
+        size = len(msgspec.json.encode(result))
+        if size > MESSAGE_LIMIT:  # pipes are bounded before, other transports by less narrow limits of their own
+            raise ToolFailed(
+                f"server {entry.server.name!r} answered {method!r} with {size} bytes; {MESSAGE_LIMIT} are allowed"
+            )
         wrong = flaw(method, result)
         if wrong is not None:
             raise ToolFailed(f"server {entry.server.name!r} answered {method!r} with an invalid result: {wrong}")
