@@ -67,7 +67,7 @@ async def test_a_result_is_bounded_whatever_it_came_over(tmp_path: Path) -> None
     session = box.session(ME)
     try:
         assert len((await box.call(session, "flooder__flood", {"size": 1000})).text) == 1000
-        with pytest.raises(ToolFailed, match="'flooder' answered 'tools/call' with .* 4194304 are allowed"):
+        with pytest.raises(ToolFailed, match=r"'flooder' answered 'tools/call' with .* 4194304 are allowed"):
             await box.call(session, "flooder__flood", {"size": 5 << 20})
     finally:
         await box.close()
