@@ -122,13 +122,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     tools_rules: Annotated[
         tuple[str, ...],
-        Meta(description="Who may use tools, first match decides: `allow|deny|ask SERVER[/TOOL] [by KEY] [in PROFILE]`."),
+        Meta(description="Who may use tools, first match: `allow|deny|ask SERVER[/TOOL] [by KEY] [in PROFILE]`."),
     ] = ()
     tools_taint: Annotated[
         str,
         Meta(
             pattern="^(trifecta|strict|off)$",
-            description="When tools that send ask: after strangers' text and private data, after strangers' text, never.",
+            description="When tools that send ask: after strangers' text and private data, after such text, never.",
         ),
     ] = "trifecta"
     tools_pin: Annotated[

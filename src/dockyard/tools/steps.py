@@ -123,7 +123,8 @@ class Steps:
                 arguments = self._safety.outgoing(session, entry.tool, arguments)
                 sent = {**params, "name": entry.name, "arguments": arguments}
             else:
-                sent = _meant(entry, method, params)
+                # Arguments of prompts, addresses of resources and half-typed values reach the server as well.
+                sent = self._safety.outgoing(session, entry.tool, _meant(entry, method, params))
             result = self._received(session, entry, method, await self._send(session, entry, method, sent, asking))
             size = len(msgspec.json.encode(result))
             return result
