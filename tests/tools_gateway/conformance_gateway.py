@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import everything
-from gateway_help import Inside, inside, listening, toolbox_of
+from door_help import Inside, inside, listening, toolbox_of
 
 
 async def main(era: str) -> None:

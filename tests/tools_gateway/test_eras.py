@@ -11,7 +11,7 @@ from typing import Any
 import everything
 import mcp_types as types
 import pytest
-from gateway_help import Inside, inside, listening, toolbox_of
+from door_help import Inside, inside, listening, toolbox_of
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 

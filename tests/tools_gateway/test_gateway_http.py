@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_help import Inside, inside, listening, toolbox_of
+from door_help import Inside, inside, listening, toolbox_of
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 

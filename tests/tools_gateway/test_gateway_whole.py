@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from gateway_help import listening
+from door_help import listening
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_help import ME, Inside, Lets, Spawned, hostile, inside, toolbox_of
+from door_help import ME, Inside, Lets, Spawned, hostile, inside, toolbox_of
 from mcp.server.mcpserver import MCPServer
 
 from dockyard.errors import NotFound

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from gateway_help import ME, Spawned, hostile, toolbox_of
+from door_help import ME, Spawned, hostile, toolbox_of
 
 from dockyard.errors import Overloaded
 from dockyard.tools.model import ToolFailed
