@@ -77,7 +77,7 @@ async def result(runner: Runner, request: Request) -> Result:
     [
         ("add_numbers of 3 and 4.5", {}, [("add_numbers", {"a": 3, "b": 4.5})]),
         ("what is the weather in 'Paris'?", {}, [("get_weather", {"city": "Paris"})]),
-        ("get_weather for \"Rome\", then NOW", {}, [("get_weather", {"city": "Rome"}), ("now", {})]),
+        ("get_weather for \"Rome\", and NOW", {}, [("get_weather", {"city": "Rome"}), ("now", {})]),
         ("get_weather 'a' and now", {"parallel_tool_calls": False}, [("get_weather", {"city": "a"})]),
         ("hello there", {}, []),
         ("hello there", {"tool_choice": "required"}, [("add_numbers", {"a": 0, "b": 0})]),
