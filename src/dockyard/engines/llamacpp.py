@@ -28,7 +28,8 @@ from dockyard.engines._llama_pool import Pool, Share
 from dockyard.engines._llama_request import body, prompt_fields
 from dockyard.engines._llama_tasks import Tasks
 from dockyard.engines._process import resident, tell
-from dockyard.errors import EngineError, EngineUnavailable, InvalidRequest, LoadFailed, UnsupportedParameter
+from dockyard.engines._template import own_template
+from dockyard.errors import EngineError, EngineUnavailable, InvalidRequest, UnsupportedParameter
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Chunk, Format, Json, Kind, LoadOptions, Mode, ModelFiles, Request, Usage
@@ -139,7 +140,7 @@ class LlamaCpp:
     def load(self, files: ModelFiles, plan: LoadPlan) -> LoadPlan:
         begun = time.monotonic()
         flags = msgspec.convert(plan.details["flags"], Flags)
-        template = _template(files)
+        template = own_template(files)
         taught = with_tools(template or files.facts.chat_template)
         template = taught or template
         self._forces = forced.fits(template or files.facts.chat_template)
@@ -288,17 +289,6 @@ def _loaded(reference: str, version: str, plan: LoadPlan, seconds: float) -> str
         f"threads {plan.threads}, memory {plan.predicted.total >> 20} MiB predicted, "
         f"{resident(os.getpid()) >> 20} MiB measured"
     )
-
-
-def _template(files: ModelFiles) -> str | None:
-    """The artifact's own chat template, given as text or as a file's path; None leaves it to the GGUF."""
-    template = files.chat_template
-    if template is None or "\n" in template or "{" in template or not Path(template).is_absolute():
-        return template
-    try:
-        return Path(template).read_text(encoding="utf-8")
-    except OSError as error:
-        raise LoadFailed(f"the chat template of {files.reference} can't be read: {error}") from error
 
 
 PLUGIN = LlamaCpp

@@ -17,7 +17,8 @@ from dockyard.engines import Emit, LoadPlan
 from dockyard.engines._openvino_answer import Choice, Job
 from dockyard.engines._openvino_plan import Flags, read_flags, refusal, shape
 from dockyard.engines._process import resident, tell
-from dockyard.errors import EngineError, EngineUnavailable, InvalidRequest, LoadFailed
+from dockyard.engines._template import own_template
+from dockyard.errors import EngineError, EngineUnavailable, InvalidRequest
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Adapter, Chunk, Format, Kind, LoadOptions, ModelFiles, Request, Result, Usage
@@ -108,7 +109,7 @@ class OpenVinoGenAI:
         tokenizer = pipeline.get_tokenizer()
         self._base = pipeline.get_config() if (folder / "generation_config.json").is_file() else None
         self._vocabulary = Vocabulary(tokenizer)
-        self._prompter = Prompter(tokenizer, _template(files), plan.context)
+        self._prompter = Prompter(tokenizer, own_template(files), plan.context)
         self._context, self._parallel, self._reference = plan.context, plan.parallel, files.reference
         tell(_loaded(files.reference, library.__version__, plan, time.monotonic() - begun))
         return plan
@@ -186,17 +187,6 @@ def _loaded(reference: str, version: str, plan: LoadPlan, seconds: float) -> str
         f"parallel {plan.parallel}, KV cache of {plan.details['pool']} blocks, threads {plan.threads}, "
         f"memory {plan.predicted.total >> 20} MiB predicted, {resident(os.getpid()) >> 20} MiB measured"
     )
-
-
-def _template(files: ModelFiles) -> str | None:
-    """The artifact's own chat template, given as text or as a file's path; None leaves it to the model's."""
-    template = files.chat_template
-    if template is None or "\n" in template or "{" in template or not Path(template).is_absolute():
-        return template
-    try:
-        return Path(template).read_text(encoding="utf-8")
-    except OSError as error:
-        raise LoadFailed(f"the chat template of {files.reference} can't be read: {error}") from error
 
 
 PLUGIN = OpenVinoGenAI
