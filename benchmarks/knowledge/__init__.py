@@ -1,0 +1,1 @@
+"""Knowledge bases against their bars: indexing, searching, retrieval, kills and grounded answers."""

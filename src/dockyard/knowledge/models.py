@@ -1,0 +1,84 @@
+"""Who embeds, ranks and writes for a base: a protocol, and one that asks a server or an app in this process."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from dockyard.client import AsyncClient
+from dockyard.errors import EngineError
+from dockyard.types import Json, Message
+
+PROBE = "The harbour master writes the names of all ships into a long blue book."
+"""The sentence whose vector a base remembers, by which it notices that its model has changed."""
+
+PREFIXES = {
+    "bge": ("Represent this sentence for searching relevant passages: ", ""),
+    "e5": ("query: ", "passage: "),
+    "nomic": ("search_query: ", "search_document: "),
+    "snowflake-arctic": ("Represent this sentence for searching relevant passages: ", ""),
+}
+"""What goes before queries and passages, by a word in the model's name, as their authors say."""
+
+
+class Models(Protocol):
+    """The models of a base, by name. Each call raises what the fleet or the server raises."""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> list[bytes]:
+        """For each text a vector of little-endian float32. Raises ContextOverflow where one is too long."""
+        ...
+
+    async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        """For each text how relevant it is, as the model's own logit or score; higher is better."""
+        ...
+
+    def write(self, model: str, messages: Sequence[Message], **fields: Json) -> AsyncGenerator[str, None]:
+        """A chat's answer in pieces. ``fields`` are of OpenAI's chat."""
+        ...
+
+
+class ClientModels:
+    """Models behind an open client."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def embed(self, model: str, texts: Sequence[str]) -> list[bytes]:
+        body = {"model": model, "input": list(texts), "encoding_format": "base64"}
+        answer = await self._client.call("POST", "/v1/embeddings", body)
+        found = [base64.b64decode(one["embedding"]) for one in answer["data"]]
+        if len(found) != len(texts):
+            raise EngineError(f"{model} made {len(found)} vectors of {len(texts)} texts")
+        return found
+
+    async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        body = {"model": model, "query": query, "documents": list(texts), "use_activation": False}
+        answer = await self._client.call("POST", "/v1/rerank", body)
+        scores = [0.0] * len(texts)
+        for one in answer["results"]:
+            scores[one["index"]] = float(one["relevance_score"])
+        return scores
+
+    async def write(self, model: str, messages: Sequence[Message], **fields: Json) -> AsyncGenerator[str, None]:
+        async for chunk in self._client.chat(model, messages, **fields):
+            if chunk.text:
+                yield chunk.text
+
+
+def prefixes(model: str) -> tuple[str, str]:
+    """What to put before queries and passages for a model of this name."""
+    name = model.lower()
+    return next((pair for word, pair in PREFIXES.items() if word in name), ("", ""))
+
+
+def cosine(one: bytes, other: bytes) -> float:
+    """Of two vectors of little-endian float32; 0 where they can't be compared."""
+    import math
+    import struct
+
+    if len(one) != len(other) or not one:
+        return 0.0
+    left, right = (struct.unpack(f"<{len(each) // 4}f", each) for each in (one, other))
+    length = math.sqrt(sum(a * a for a in left) * sum(b * b for b in right))
+    return sum(a * b for a, b in zip(left, right, strict=True)) / length if length else 0.0

@@ -1,0 +1,103 @@
+"""One contract for all vector stores: what a snapshot shows does not change, and what a killed writer left is gone."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dockyard.knowledge.model import Only, Row
+from dockyard.knowledge.vectors import Place, Vectors, open_vectors
+
+WIDTH = 8
+URL = os.environ.get("DOCKYARD_TEST_PGVECTOR", "")
+
+
+def row(doc: int, place: int, words: str, heading: str = "") -> Row:
+    numbers = [1.0 if at == doc % WIDTH else 0.01 * place for at in range(WIDTH)]
+    text = f"{heading}\n{words}" if heading else words
+    return Row(id=doc * 1000 + place, doc=doc, words=text, heading=heading, start=place * 10, end=place * 10 + 5,
+               page=1, above=0, below=99, vector=struct.pack(f"<{WIDTH}f", *numbers))  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pgvector_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PostgreSQL with pgvector: the one of ``$DOCKYARD_TEST_PGVECTOR``."""
+    pytest.importorskip("pgvector", reason="the extra `postgres` is not installed")
+    if not URL:
+        pytest.skip("no PostgreSQL with pgvector: name one in DOCKYARD_TEST_PGVECTOR")
+    return URL
+
+
+@pytest.fixture(params=["lancedb", "qdrant", "pgvector"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Vectors]]:
+    kind = request.param
+    pytest.importorskip({"lancedb": "lancedb", "qdrant": "qdrant_client", "pgvector": "pgvector"}[kind])
+    url = request.getfixturevalue("pgvector_url") if kind == "pgvector" else ""
+    name = f"t{abs(hash(str(tmp_path)))}" if url else "a1"
+    held: list[Vectors] = []
+
+    def make() -> Vectors:
+        for one in held:
+            one.close()
+        held[:] = [open_vectors(kind, Place(folder=tmp_path, name=name, dimension=WIDTH, url=url))]
+        return held[0]
+
+    yield make
+    if url:
+        make().drop()
+    for one in held:
+        one.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_snapshots_stand_still_and_half_a_write_is_gone(store: Callable[[], Vectors]) -> None:
+    vectors = store()
+    vectors.rollback("")
+    vectors.add([row(1, 0, "the lifeboat Halcyon lies at berth seven", "Berths"), row(2, 0, "boats pay a fee")])
+    first = vectors.commit()
+    assert vectors.count(first) == 2
+    best = vectors.nearest(first, row(1, 0, "").vector, 2, None, vectors=True)
+    assert (best[0].row.doc, best[0].row.text) == (1, "the lifeboat Halcyon lies at berth seven")
+    assert best[0].score == pytest.approx(1.0, abs=1e-3)
+    assert best[0].score > best[1].score
+    assert len(best[0].row.vector) == 4 * WIDTH
+    assert [found.row.doc for found in vectors.matching(first, "Where is the Halcyon?", 5, None, vectors=False)] == [1]
+    assert vectors.matching(first, "zebra", 5, None, vectors=False) == []
+    vectors.rollback(first)
+    vectors.remove([1])
+    vectors.add([row(3, 0, "engines are off at night"), row(3, 1, "whoever runs one pays")])
+    second = vectors.commit()
+    assert (vectors.count(first), vectors.count(second)) == (2, 3)
+    assert vectors.matching(second, "Halcyon", 5, None, vectors=False) == []
+    assert {found.row.doc for found in vectors.nearest(first, row(3, 0, "").vector, 5, None, vectors=False)} == {1, 2}
+    vectors.tidy(second)
+    # A writer that dies here leaves rows and removals behind.
+    vectors.rollback(second)
+    vectors.remove([2])
+    vectors.add([row(4, 0, "never committed")])
+    again = store()
+    again.rollback(second)
+    assert again.count(second) == 3
+    third = again.commit() if again.count(second) == 3 else ""
+    assert {one.doc for one in again.rows(third, [2, 3, 4])} == {2, 3}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_only_some_documents_are_searched(store: Callable[[], Vectors]) -> None:
+    vectors = store()
+    vectors.rollback("")
+    vectors.add([row(doc, 0, f"boat number {doc}") for doc in range(1, 6)])
+    snapshot = vectors.commit()
+    for only, wanted in (
+        (Only(numbers=(2, 4)), {2, 4}),
+        (Only(numbers=(2, 4), apart=True), {1, 3, 5}),
+        (Only(numbers=()), set()),
+    ):
+        near = vectors.nearest(snapshot, row(1, 0, "").vector, 9, only, vectors=False)
+        assert {found.row.doc for found in near} == wanted
+        told = vectors.matching(snapshot, "boat", 9, only, vectors=False)
+        assert {found.row.doc for found in told} == wanted
