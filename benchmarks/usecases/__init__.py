@@ -1,0 +1,1 @@
+"""Bars of prompts and use cases: ``make bars NAME=usecases``."""
