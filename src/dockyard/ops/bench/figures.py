@@ -43,7 +43,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to. Times are seconds, ``p50``, ``p95`` and ``p99`` by nearest rank; see the package's words."""
+    """What a run came to. Times are seconds, ``p50``, ``p95`` and ``p99`` by nearest rank; see the package's words.
+    ``streams`` is 0 where requests arrived at a rate."""
 
     streams: int
     answers: int
@@ -60,6 +61,15 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     tpot_p95: float
     itl_p50: float
     itl_p95: float
+    tpot_p99: float = 0.0
+    itl_p99: float = 0.0
+    within: float = 0.0
+    """Share of all requests, failed ones too, that kept the objective."""
+    requests_rate: float = 0.0
+    """Answers a second."""
+    ttft_mean: float = 0.0
+    tpot_mean: float = 0.0
+    itl_mean: float = 0.0
 
 
 def summarize(samples: Sequence[Sample], streams: int, objective: Objective | None = None) -> Figures:
@@ -88,6 +98,13 @@ def summarize(samples: Sequence[Sample], streams: int, objective: Objective | No
         tpot_p95=percentile(tpot, 95),
         itl_p50=percentile(gaps, 50),
         itl_p95=percentile(gaps, 95),
+        tpot_p99=percentile(tpot, 99),
+        itl_p99=percentile(gaps, 99),
+        within=len(kept) / len(samples) if samples else 0.0,
+        requests_rate=len(good) / seconds if seconds else 0.0,
+        ttft_mean=sum(ttft) / len(ttft) if ttft else 0.0,
+        tpot_mean=sum(tpot) / len(tpot) if tpot else 0.0,
+        itl_mean=sum(gaps) / len(gaps) if gaps else 0.0,
     )
 
 

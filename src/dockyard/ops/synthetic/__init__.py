@@ -1,0 +1,1 @@
+"""Synthetic data made and judged: ``writing`` asks a model, ``table`` draws rows, ``report`` says how it went."""

@@ -1,0 +1,68 @@
+"""What training will take: an estimate from the base's header and the parameters, before anything is opened."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dockyard.artifact.materialize import model_files
+from dockyard.artifact.store import Store
+from dockyard.errors import InvalidRequest
+from dockyard.ops._checkpoint import parameters
+from dockyard.ops.planning import PROCESS, Cost, forward_seconds
+from dockyard.ops.training.options import AdapterParams, TrainParams
+
+ADAM = 16
+"""Bytes for each learnt weight in float32: itself, its gradient and two moments."""
+NF4 = 0.57
+"""Bytes of a weight in NF4 with doubly quantised scales."""
+
+
+def check_window(store: Store, model: str, params: TrainParams) -> None:
+    """Raise InvalidRequest for examples that are longer than what the model was made to see at once."""
+    files = model_files(store, model)
+    window = files.facts.context
+    if window is not None and params.length > window:
+        raise InvalidRequest(
+            f"examples of {params.length} tokens do not fit the window of {files.reference}, which is {window}",
+            param="length",
+            hint=f"--length {window}, or less",
+        )
+
+
+def cost(
+    store: Store,
+    base: str,
+    params: TrainParams,
+    method: Literal["adapter", "packed", "full"],
+    *,
+    models: float = 1.0,
+    passes: float = 3.0,
+    size: int | None = None,
+) -> Cost:
+    """Memory, disk and time of a training run.
+
+    ``models`` counts copies of the base in memory, ``passes`` the forward passes that a step is worth (forward 1,
+    backward 2); ``size`` is the number of weights where it is not the base's. Raises InvalidRequest for examples that
+    the base's window does not hold.
+    """
+    if size is None:
+        check_window(store, base, params)
+    files = model_files(store, base)
+    count = size if size is not None else parameters(files)
+    width, layers = files.facts.embedding or 1024, files.facts.layers or 24
+    vocabulary = files.facts.vocabulary or 50_000
+    bytes_each = 4 if params.precision == "float32" else 2
+    rank = params.rank if isinstance(params, AdapterParams) else 0
+    learnt = count if method == "full" else min(count, 22 * rank * width * layers)
+    weights = count * bytes_each
+    if method == "packed":
+        head = min(count, vocabulary * width)
+        weights = int(head * bytes_each + (count - head) * NF4)
+    tokens = params.batch * params.length
+    activations = tokens * layers * width * 40 * bytes_each // 2 + min(tokens, 1024) * vocabulary * 12
+    memory = PROCESS + int(models * weights) + learnt * ADAM + activations
+    if method == "packed":
+        memory = max(memory, PROCESS + count * bytes_each + weights)  # while it is packed, both are there
+    disk = learnt * (12 * 2 + 4) + (count * 4 if method == "full" else 0)
+    seconds = params.steps * params.accumulate * passes * forward_seconds(count, tokens)
+    return Cost(memory=memory, disk=disk, seconds=seconds + 2e-8 * count)
