@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 
 from benchmarks._bars import main
-from benchmarks.mcp import canaries, search
+from benchmarks.mcp import canaries, conformance, kills, overhead, real, responses, search
 
 GROUPS = {
+    "conformance": conformance.rows,
+    "overhead": overhead.rows,
+    "kills": kills.rows,
     "canaries": canaries.rows,
+    "real": real.rows,
+    "responses": responses.rows,
     "search": search.rows,
 }
 

@@ -79,7 +79,7 @@ def test_catalogues_are_added_shown_exported_and_removed(mcp: Run, tmp_path: Pat
     assert exported.stdout == ""
     assert "docker" in (tmp_path / "out.json").read_text()
     mcp("catalog", "import", "out.json")
-    assert {one["catalog"] for one in value(mcp("server", "ls", "--json"))} == {"own", "piped", "team-s"}
+    assert {one["catalog"] for one in value(mcp("server", "ls", "--json"))} == {"builtin", "own", "piped", "team-s"}
     mcp("catalog", "rm", "piped", "team-s")
     assert "no catalogue 'piped'" in mcp("catalog", "show", "piped", code=3).stderr
 
@@ -96,6 +96,7 @@ def test_servers_are_declared_enabled_and_configured(mcp: Run) -> None:
     mcp("server", "add", "both", "--image", "x", "--url", "https://y", code=2)
     mcp("server", "add", "none", code=2)
     mcp("server", "add", "a__b", "--url", "https://y", code=2)
+    assert "far can't run yet: server 'far': url 'ftp://y'" in mcp("server", "add", "far", "--url", "ftp://y").stderr
     shown = value(mcp("server", "inspect", "db", "--json"))
     assert (shown["kind"], shown["command"], shown["secrets"]) == (
         "container",
@@ -275,6 +276,7 @@ def test_a_server_that_lacks_configuration_says_so_and_the_others_go_on(plain: R
     )
     assert "needs configuration: words" in plain("server", "enable", "needy").stderr
     assert value(plain("tools", "count", "--json"))["servers"] == {"plain": 2}
+    assert "hint: dockyard mcp profile config" in plain("call", "needy__shout", "text=x", code=1).stderr
     plain("profile", "config", "default", "--set", "needy.words=Whispers")
     listed = {one["id"]: one["description"] for one in value(plain("tools", "ls", "--json"))}
     assert listed["needy__shout"] == "Whispers"

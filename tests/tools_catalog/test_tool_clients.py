@@ -183,11 +183,57 @@ def test_every_client_is_connected_and_disconnected(name: str, tmp_path: Path, m
     assert clients.connection(name, path).entries == {"dockyard-work": "work"}
     assert clients.disconnect(name, "work", path)
     assert not clients.disconnect(name, "work", path)
-    key = clients.client(name).key[0]
-    left = parse(format, path.read_text(), "x")
-    assert {k: v for k, v in left.items() if k != key} == parse(format, before, "x")
-    assert not left.get(key)
-    assert path.read_text().startswith(before.splitlines()[0])
+    assert path.read_text() == before
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [one.name for one in path.parent.iterdir() if not one.is_dir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", list(clients.known()))
+def test_a_file_that_was_made_for_us_goes_with_us(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings"
+    clients.connect(name, "default", path)
+    clients.connect(name, "work", path)
+    assert clients.disconnect(name, "default", path)
+    assert clients.disconnect(name, "work", path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cursor", "{}"),
+        ("cursor", '{"x":1}'),
+        ("cursor", '{"mcpServers":{}}'),
+        ("cursor", '{"mcpServers": {"a": {"command": "x"}}}\n'),
+        ("cursor", '{\n  "mcpServers": {\n    // none yet\n  }\n}\n'),
+        ("goose", "extensions: {}\n"),
+        ("goose", "extensions:\n  a:\n    cmd: x\n"),
+        ("goose", "GOOSE_MODEL: x\n"),
+        ("codex", '# c\n[mcp_servers.a]\ncommand = "x"\n'),
+    ],
+)
+def test_a_file_is_in_the_end_what_it_was(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings"
+    path.write_text(text)
+    clients.connect(name, "default", path)
+    assert clients.disconnect(name, "default", path)
+    assert path.read_text() == text
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_others_wrote_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text('{"x": 1}\n')
+    clients.connect("cursor", "default", path)
+    path.write_text(path.read_text().replace('"x": 1', '"x": 2, /* mine */ "y": [1]'))
+    assert clients.disconnect("cursor", "default", path)
+    assert path.read_text() == '{"x": 2, /* mine */ "y": [1]}\n'
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "new.json")
+    clients.connect("cursor", "default", link)
+    assert clients.disconnect("cursor", "default", link)
+    assert link.is_symlink()
+    assert json.loads(link.read_text()) == {}
 
 
 def test_a_file_that_is_a_link_stays_one_and_a_new_one_is_made(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ servers = st.builds(
     image=words,
     digest=words,
     package=words,
-    hashes=st.frozensets(words).map(lambda found: tuple(sorted(found))),
+    hashes=st.frozensets(st.sampled_from(["a", "b"])).map(lambda found: tuple(sorted(found))),
     url=words,
     tools=st.dictionaries(words, st.sampled_from(["x", "y"])),
 )

@@ -77,6 +77,12 @@ class Lets:
 
     revision = 0
 
+    def instructions(self, server: Server, text: str) -> str:
+        return text
+
+    def quarantine(self, server: str | None = None) -> list[Any]:
+        return []
+
     def visible(self, session: Session, tool: Tool) -> bool:
         return True
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from mcp.shared.message import SessionMessage
@@ -16,7 +18,7 @@ from dockyard.errors import InvalidRequest, Overloaded
 from dockyard.tools.bridge import Asking, Parking
 from dockyard.tools.naming import outside
 from dockyard.tools.sdk_check import flaw
-from dockyard.tools.sdk_lines import Lines
+from dockyard.tools.sdk_lines import Lines, Pipe
 
 words = st.text(min_size=1, max_size=90)
 pairs = st.lists(st.tuples(st.sampled_from(["a", "a_b", "files", "x" * 70]), words), unique=True, max_size=12)
@@ -62,6 +64,19 @@ def test_what_is_too_large_fails_only_its_own_call(order: str) -> None:
     assert f"{len(whole) - 1} bytes; 1000 are allowed" in told.message.error.message
     (fine,) = lines.feed(b'{"jsonrpc":"2.0","id":8,"result":{}}\n')
     assert fine.message.id == 8
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_closed_pipe_is_the_end_of_the_connection(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def asked() -> dict[str, Any]:
+        process = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.transport.abort()
+        await process.wait()
+        return await Pipe(process.stdin).ask("tools/call", {}, {})
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(asked())["error"]["message"] == "Connection closed"
 
 
 def test_a_flaw_names_the_place_and_not_the_content() -> None:

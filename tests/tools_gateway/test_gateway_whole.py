@@ -162,3 +162,24 @@ async def test_tools_as_plain_json(home: Path) -> None:
         assert asked.json()["error"]["code"] == "approval_required"
         assert (await http.post("/call", json={"tool": "sums__x"})).status_code == 404
         assert (await http.post("/call", json={"tool": "sums__double", "arguments": {"n": 1}})).status_code == 400
+
+
+async def test_calls_of_one_conversation_share_what_came_in(home: Path) -> None:
+    strange = Server(
+        name="mail",
+        kind="function",
+        command=("gateway_functions:shout",),
+        labels={"*": ("untrusted-in", "private-data")},
+    )
+    sends = Server(name="post", kind="function", command=("gateway_functions:double",), labels={"*": ("external-out",)})
+    Profiles(home).put(Profile(name="default", servers=(Enabled(server=strange), Enabled(server=sends))))
+    async with gateway(home) as url, httpx.AsyncClient(base_url=f"{url}/api/dockyard/mcp") as http:
+
+        async def use(tool: str, conversation: str, **arguments: Any) -> int:
+            body = {"tool": tool, "arguments": arguments, "conversation": conversation}
+            return (await http.post("/call", json=body)).status_code
+
+        assert await use("mail__shout", "one", text="a") == 200
+        assert await use("post__double", "one", number=1) == 403
+        assert await use("post__double", "two", number=1) == 200
+        assert await use("post__double", "", number=1) == 200

@@ -11,15 +11,14 @@ import pytest
 from door_help import ME, Inside, Lets, Spawned, hostile, inside, toolbox_of
 from mcp.server.mcpserver import MCPServer
 
-from dockyard.errors import NotFound
-from dockyard.tools.model import ToolFailed
+from dockyard.tools.model import Server, ToolFailed
 from dockyard.tools.pool import Limits
 
 pytestmark = pytest.mark.anyio
 
 BAD = {
     "silence": "did not answer",
-    "huge": "100000073 bytes; 4194304 are allowed",
+    "huge": " bytes; 4194304 are allowed",
     "endless": "ended while",
     "flood": "did not answer",
     "die": "ended while",
@@ -27,16 +26,37 @@ BAD = {
     "shape": "invalid result: content",
     "liar": "broke its own outputSchema at n",
     "deep": "no JSON-RPC",
-    "no_rpc": "no JSON-RPC",
+    "no_rpc": "its error has no code",
     "other_id": "did not answer",
-    "nothing": "no JSON-RPC",
+    "nothing": "something that is no object",
 }
+
+
+async def test_a_tool_of_a_server_that_still_starts_is_waited_for(tmp_path: Path) -> None:
+    sign = tmp_path / "now"
+    late = Server(name="late", kind="spawned", command=("hostile.py", "late", str(sign)), call_seconds=60.0)
+    never = Server(name="never", kind="spawned", command=("hostile.py", "late", str(tmp_path / "no")), call_seconds=0.1)
+    box = toolbox_of(tmp_path, Spawned(), late, never, hostile(name="honest"), limits=Limits(list_seconds=0.1))
+    session = box.session(ME)
+    try:
+        assert "late" not in {tool.server for tool in await box.tools(session)}
+        called = asyncio.create_task(box.call(session, "late__ok", {}))
+        with pytest.raises(ToolFailed, match="'never' has not listed its tools: it is still starting"):
+            await box.call(session, "never__ok", {})
+        flaws = {str(row["name"]): row["flaws"] for row in await box.status()}
+        assert flaws["late"] == {"tools": "it is still starting"}
+        sign.touch()
+        assert (await called).text == "call 1"
+        assert "late" in {tool.server for tool in await box.tools(session)}
+    finally:
+        await box.close()
 
 
 @pytest.mark.parametrize("tool", BAD)
 async def test_it_fails_with_its_name_and_the_others_go_on(tmp_path: Path, tool: str) -> None:
     limits = Limits(ping_seconds=0.5)
-    box = toolbox_of(tmp_path, Spawned(), hostile(call_seconds=1.0), hostile(name="honest"), limits=limits)
+    patience = 1.0 if BAD[tool] == "did not answer" else 60.0
+    box = toolbox_of(tmp_path, Spawned(), hostile(call_seconds=patience), hostile(name="honest"), limits=limits)
     session = box.session(ME)
     try:
         assert (await box.call(session, "honest__ok", {})).text == "call 1"
@@ -48,6 +68,20 @@ async def test_it_fails_with_its_name_and_the_others_go_on(tmp_path: Path, tool:
         assert BAD[tool] in failure.value.message
         assert (await box.call(session, "honest__ok", {})).text == "call 3"
         assert (await box.call(session, "hostile__ok", {})).text
+    finally:
+        await box.close()
+
+
+async def test_an_error_of_a_server_s_own_is_not_its_end(tmp_path: Path) -> None:
+    """Its code is the one that the protocol's package has for connections that ended."""
+    runner = Spawned()
+    box = toolbox_of(tmp_path, runner, hostile(call_seconds=60.0))
+    session = box.session(ME)
+    try:
+        with pytest.raises(ToolFailed, match="no luck today"):
+            await box.call(session, "hostile__own_error", {})
+        assert (await box.call(session, "hostile__ok", {})).text == "call 2"
+        assert len(runner.pids) == 1
     finally:
         await box.close()
 
@@ -144,8 +178,39 @@ async def test_a_server_that_does_not_start_is_left_out(tmp_path: Path, how: str
         assert status["hostile"]["state"] == "failed"
         assert "'hostile'" in status["hostile"]["reason"]
         assert status["honest"]["state"] == "ready"
-        with pytest.raises(NotFound):
+        with pytest.raises(ToolFailed, match="server 'hostile' could not list its tools"):
             await box.call(session, "hostile__ok", {})
+    finally:
+        await box.close()
+
+
+async def test_a_server_that_was_killed_keeps_its_tools(tmp_path: Path) -> None:
+    """Its next start may fail too: the call says whose server that is, and a later one works."""
+    runner = Spawned()
+    box = toolbox_of(tmp_path, runner, hostile(call_seconds=30.0), limits=Limits(first_pause=0.05))
+    session = box.session(ME)
+    failures: list[str] = []
+    try:
+        assert (await box.call(session, "hostile__ok", {})).text == "call 1"
+        os.kill(runner.pids[-1], 9)
+        while box._pool.sessions(hostile(call_seconds=30.0)):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        box._directory.shelf(hostile(call_seconds=30.0), ME.name, "tools").fresh = False
+        starting = asyncio.create_task(box.tools(session))
+        while len(runner.pids) < 2:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        os.kill(runner.pids[-1], 9)
+        assert "hostile__ok" in {tool.id for tool in await starting}
+        for _ in range(20):
+            try:
+                assert (await box.call(session, "hostile__ok", {})).text == "call 1"
+                break
+            except ToolFailed as error:
+                failures.append(error.message)
+                await asyncio.sleep(0.1)
+        else:
+            pytest.fail("it never came back")
+        assert all("server 'hostile'" in failure for failure in failures)
     finally:
         await box.close()
 

@@ -58,5 +58,5 @@ def tooled(home: Path, **settings: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def client(server: Any, key: str = ANN) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=60) as found:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=300) as found:
         yield found

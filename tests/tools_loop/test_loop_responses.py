@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,24 @@ def ask(ann: openai.OpenAI, stream: bool, **fields: Any) -> tuple[Any, list[Any]
     events = list(ann.responses.create(model="echo", stream=True, **fields))
     assert [event.sequence_number for event in events] == list(range(len(events)))
     return events[-1].response, events  # type: ignore[union-attr]
+
+
+def test_a_route_brings_its_tools_and_asks_where_its_profile_says_so(tmp_path: Path) -> None:
+    stack = tmp_path / "dockyard.yaml"
+    stack.write_text("models: {small: echo}\nroutes:\n  desk: {model: small, tools: pair}\n")
+    with tooled(tmp_path / "home", stack=str(stack)) as server, client(server) as ann:
+        first = ann.responses.create(model="desk", input='sums__add 3 4 then notes__save "both"')
+        assert [item.server_label for item in first.output[:2]] == ["sums", "notes"]
+        assert kinds(first) == ["mcp_call", "mcp_approval_request"]
+        asked = one(first, "mcp_approval_request")
+        assert server.calls() == ["add 3 4"]
+        last = ann.responses.create(
+            model="desk", previous_response_id=first.id, input=said(asked, approve=True)
+        )  # the route offers the same again
+        assert kinds(last)[0] == "mcp_call"
+        assert server.calls() == ["add 3 4", "save both"]
+        named = ann.responses.create(model="desk", input="clock__now 'Paris'", tools=NEVER[:1])
+        assert [item.server_label for item in named.output if item.type == "mcp_list_tools"] == ["clock"]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -269,3 +290,37 @@ def test_servers_by_url(tmp_path: Path, ann: openai.OpenAI, server: Any) -> None
         assert one(answer, "mcp_call").output == "23"
         assert "long-secret" not in answer.to_json()
         assert "a-value" not in answer.to_json()
+
+
+class Odd(BaseHTTPRequestHandler):
+    """A tool server whose only tool has no schema."""
+
+    def do_POST(self) -> None:
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        about = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
+        results = {
+            "initialize": {**about, "serverInfo": {"name": "odd", "version": "1"}},
+            "tools/list": {"tools": [{"name": "lost"}]},
+        }
+        found = results.get(message["method"])
+        answer = {"result": found} if found else {"error": {"code": -32601, "message": "Method not found"}}
+        body = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), **answer}).encode() if "id" in message else b""
+        self.send_response(200 if body else 202)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_why_a_server_offers_nothing_is_told(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as odd:
+        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        tool: Any = {"type": "mcp", "server_label": "odd", "server_url": f"http://127.0.0.1:{odd.server_port}/mcp"}
+        with tooled(tmp_path, tools_private=["127.0.0.1"]) as near, client(near, BOSS) as boss:
+            answer = boss.responses.create(model="echo", input="x", tools=[tool])
+        odd.shutdown()
+    assert answer.output[0].error.startswith("tool lost: ")
+    assert "inputSchema" in answer.output[0].error

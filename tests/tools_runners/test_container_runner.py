@@ -204,6 +204,17 @@ async def test_what_can_not_run_is_said(monkeypatch: pytest.MonkeyPatch, engine:
             pass
 
 
+async def test_where_docker_does_not_answer_podman_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"docker": "echo 'Cannot connect to the Docker daemon' >&2; exit 1"}
+    words["podman"] = f'exec {shutil.which("docker")} "$@"'
+    for name, text in words.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    async with talking(boxed()) as talk:
+        assert await talk.good("echo", text="x") == "x"
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -164,6 +164,32 @@ async def test_what_is_no_document_is_refused(text: str, tmp_path: Path) -> None
             pass
 
 
+@pytest.mark.parametrize(
+    ("told", "value", "query"),
+    [
+        ({}, ["a", "b"], [("q", "a"), ("q", "b")]),
+        ({"explode": False}, ["a", "b"], [("q", "a,b")]),
+        ({"style": "pipeDelimited"}, [1, 2], [("q", "1|2")]),
+        ({"style": "spaceDelimited"}, ["a", "b"], [("q", "a b")]),
+        ({"style": "pipeDelimited", "explode": True}, [1, 2], [("q", "1"), ("q", "2")]),
+        ({}, {"x": 1, "y": True}, [("x", "1"), ("y", "true")]),
+        ({"explode": False}, {"x": 1}, [("q", "x,1")]),
+        ({"style": "deepObject"}, {"x": {"y": 1}}, [("q[x]", '{"y":1}')]),
+        ({"content": {"application/json": {"schema": {"type": "object"}}}}, {"x": None}, [("q", '{"x":null}')]),
+        ({}, 1.5, [("q", "1.5")]),
+    ],
+)
+def test_lists_and_tables_are_written_as_the_document_says(told: Any, value: Any, query: list[tuple[str, str]]) -> None:
+    parameters = [{"name": "q", "in": "query", **told}, {"name": "X-Q", "in": "header"}]
+    document = {"openapi": "3.1.0", "paths": {"/a": {"get": {"operationId": "a", "parameters": parameters}}}}
+    (operation,) = operations(document)
+    found = asked(operation, {"q": value, "X-Q": ["a", {"b": 1}]})
+    assert found.query == query
+    assert found.headers == {"X-Q": 'a,{"b":1}'}
+    if "content" in told:
+        assert operation.definition["inputSchema"]["properties"]["q"]["type"] == "object"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (

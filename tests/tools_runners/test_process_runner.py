@@ -7,14 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dockyard.errors import DockyardError, EngineUnavailable, InvalidRequest
+from dockyard.sandbox import cgroup
 from dockyard.tools.model import Sandbox, Secret, Server, ToolFailed
-from dockyard.tools.runners import _cgroup, runner
+from dockyard.tools.runners import runner
 
 from .talk import SERVER, configured, processes, script, talking
 
@@ -62,6 +65,53 @@ async def test_it_answers_and_sees_only_what_it_was_given(tmp_path: Path, monkey
         assert found <= shown
     assert (tmp_path / "kept" / "made").read_text() == "was here"
     assert not (Path.home() / "scratch").exists()
+
+
+SYSTEM = shutil.which("python3", path="/usr/bin")
+
+
+@pytest.fixture
+def for_all() -> Iterator[Path]:
+    """A folder that everybody may see, with a server in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        Path(shutil.copy(Path(__file__).with_name("plain_server.py"), folder)).chmod(0o644)
+        (folder / "kept").mkdir()
+        yield folder
+
+
+def uids(word: str) -> set[int]:
+    """Who the processes with this word are, outside."""
+    files = [Path("/proc") / str(each) / "status" for each in processes(word)]
+    return {int(line.split()[1]) for file in files for line in file.read_text().splitlines() if line[:4] == "Uid:"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not SYSTEM, reason="needs root, and a Python that all may use")
+@pytest.mark.parametrize("owner", [None, 4321, 0])
+async def test_where_dockyard_is_root_a_server_is_nobody(owner: int | None, for_all: Path) -> None:
+    """Unless it shall write where only root may, or needs what only root may see."""
+    from dockyard.sandbox import user
+
+    if not user._allowed():
+        pytest.skip("the kernel lets nobody but root make a sandbox")
+    server, kept = for_all / "plain_server.py", for_all / "kept"
+    os.chown(kept, owner or 0, owner or 0)
+    box = Sandbox(read=(str(server),), write=() if owner is None else (str(kept),))
+    one = Server(name="plain", kind="process", command=(SYSTEM or "", str(server)), sandbox=box)
+    async with talking(one) as talk:
+        assert (await talk.good("status")).partition("Uid:")[2].split()[0] == "1000"
+        (found,) = uids(str(server))
+        assert user.FIRST <= found < user.FIRST + user.MANY if owner is None else found == owner
+        if owner is not None:
+            assert await talk.good("write", path=str(kept / "made")) == "written"
+            assert os.stat(kept / "made").st_uid == owner
+
+
+@pytest.mark.skipif(not os.path.isdir("/etc/ssl/private"), reason="there is no such folder here")
+async def test_keys_of_the_machine_are_not_among_its_certificates() -> None:
+    async with talking(script()) as talk:
+        assert await talk.good("listing", path="/etc/ssl/private") == ""
 
 
 async def test_the_machine_is_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +173,7 @@ async def test_a_memory_hog_ends_and_the_reason_is_told() -> None:
 
 
 async def test_processor_time_is_that_of_the_whole_tree() -> None:
-    group = _cgroup.make(1 << 30, 0, 0)
+    group = cgroup.make(1 << 30, 0, 0)
     await group.remove()
     if not group.folders:
         pytest.skip("needs the right to make control groups")
@@ -277,7 +327,7 @@ async def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DockyardError, match="does not declare"):
         async with talking(script(env={"A": "${PATH}"})):
             pass
-    monkeypatch.setattr("dockyard.tools.runners.process._found", lambda name: "")
+    monkeypatch.setattr("dockyard.sandbox.jail.found", lambda name: "")
     with pytest.raises(EngineUnavailable, match="needs bwrap") as missing:
         async with talking(script()):
             pass

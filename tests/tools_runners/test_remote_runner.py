@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dockyard.addresses import Guard
 from dockyard.errors import DockyardError, Forbidden, SourceUnreachable
 from dockyard.tools.model import Secret, Server, ToolFailed
-from dockyard.tools.runners._guard import Guard
 
 from .talk import listening, talking
 

@@ -69,12 +69,12 @@ def test_a_server_gets_what_it_declares_and_no_more(tmp_path: Path) -> None:
     server = Server(
         name="a", kind="process", secrets=(Secret(name="a.key", env="A"), Secret(name="a.other", env="OTHER"))
     )
-    assert store.of(server, {"OTHER": "from environment", "HOME": "/root"}) == {
+    assert store.of(server, {"DOCKYARD_SECRET_A_OTHER": "from environment", "HOME": "/root"}) == {
         "a.key": "from store",
         "a.other": "from environment",
     }
     with pytest.raises(NotFound, match=r"a\.other"):
-        store.of(server, {})
+        store.of(server, {"OTHER": "a variable that an entry names, as any entry may"})
 
 
 @given(value=st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda text: "\0" not in text))

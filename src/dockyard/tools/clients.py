@@ -1,7 +1,8 @@
 """MCP clients that can be told of the gateway: where their files are, and one entry written into them or taken out.
 
 Which clients there are is data: ``clients.json``. A file is edited as text, so that comments and order stay, and the
-result is parsed and compared with what was meant before anything is written; then it is backed up and replaced whole.
+result is parsed and compared with what was meant before anything is written. As long as an entry is in it, the file as
+it was before the first is kept beside it: when the last is taken out, nothing is left of us.
 """
 
 from __future__ import annotations
@@ -134,8 +135,11 @@ def connection(name: str, path: Path) -> Connection:
         found = _table(one, _parsed(one, path))
     except InvalidRequest as error:
         return msgspec.structs.replace(bare, problem=error.message)
-    entries = {key: profile for key, value in found.items() if (profile := _profile(one, value)) is not None}
-    return msgspec.structs.replace(bare, entries=entries)
+    return msgspec.structs.replace(bare, entries=_entries(one, found))
+
+
+def _entries(one: Client, table: dict[str, Any]) -> dict[str, str]:
+    return {key: profile for key, value in table.items() if (profile := _profile(one, value)) is not None}
 
 
 def _profile(one: Client, value: Any) -> str | None:
@@ -161,7 +165,14 @@ def _edit(name: str, path: Path, key: str, value: dict[str, Any] | None) -> None
             param="client",
             hint=f"put {key} under {'.'.join(one.key)} by hand: {msgspec.json.encode(value).decode()}",
         )
-    _replace(path, text, changed)
+    backup = path.resolve().with_name(path.resolve().name + BACKUP)
+    if value is not None:
+        first = text and not _entries(one, _table(one, before))
+        _replace(path, changed, backup=text if first else "")
+    elif _entries(one, _table(one, meant)):
+        _replace(path, changed)
+    else:
+        _clear(one, path, changed, backup)
 
 
 def _meant(one: Client, before: dict[str, Any], key: str, value: dict[str, Any] | None) -> dict[str, Any]:
@@ -178,17 +189,42 @@ def _bare(one: Client, document: dict[str, Any]) -> dict[str, Any]:
     return document if document.get(one.key[0]) else {key: each for key, each in document.items() if key != one.key[0]}
 
 
-def _replace(path: Path, before: str, after: str) -> None:
+def _clear(one: Client, path: Path, text: str, backup: Path) -> None:
+    """Write the file without its last entry, and take away what was made for the first: table, backup, the file."""
+    before = backup.read_text(encoding="utf-8") if backup.exists() else ""
+    bare = clients_text.without_empty(one.format, text, one.key[0])
+    if before and _dense(before) in (_dense(text), _dense(bare)):
+        _replace(path, before)
+    elif not before and not path.is_symlink() and _dense(bare) in ("", "{}"):
+        path.unlink()
+    else:
+        _replace(path, text if _had(one, before, backup) else bare)
+    backup.unlink(missing_ok=True)
+
+
+def _dense(text: str) -> str:
+    return "".join(text.split())
+
+
+def _had(one: Client, text: str, path: Path) -> bool:
+    """Whether a backup has the table of servers; one that nobody can read is taken to have it."""
+    try:
+        return one.key[0] in clients_text.parse(one.format, text, str(path))
+    except InvalidRequest:
+        return True
+
+
+def _replace(path: Path, after: str, *, backup: str = "") -> None:
     from dockyard.artifact.index import write_synced
 
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     mode = target.stat().st_mode & 0o7777 if target.exists() else 0o600
-    if before:
-        backup = target.with_name(target.name + BACKUP)
-        backup.touch(mode=mode)
-        write_synced(backup, before.encode())
-        backup.chmod(mode)
+    if backup:
+        kept = target.with_name(target.name + BACKUP)
+        kept.touch(mode=mode)
+        write_synced(kept, backup.encode())
+        kept.chmod(mode)
     write_synced(target, after.encode())
     target.chmod(mode)
 

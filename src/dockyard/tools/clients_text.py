@@ -43,6 +43,18 @@ def put(format: str, text: str, path: tuple[str, ...], value: dict[str, Any] | N
     return _toml(text, table, key, value) if format == "toml" else _yaml(text, table, key, value)
 
 
+def without_empty(format: str, text: str, table: str) -> str:
+    """The text without a table that nothing is in, not even a comment."""
+    if format == "json":
+        start = _after_space(text, 0)
+        root = _object(text, start) if text[start : start + 1] == "{" else None
+        holder = root.member(table) if root is not None else None
+        if root is None or holder is None or text[holder.value : holder.end].split() not in (["{}"], ["{", "}"]):
+            return text
+        return _cut(text, root, holder)
+    return re.sub(rf"(?m)^{re.escape(table)}\s*: *\{{\s*\}} *\n?", "", text) if format == "yaml" else text
+
+
 # JSON, with comments and trailing commas
 
 _SPACE = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*", re.DOTALL)

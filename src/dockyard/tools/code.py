@@ -49,11 +49,11 @@ async def run(settings: Settings, code: str, tools: Iterable[tuple[str, dict[str
     """
     if len(code) > MOST_CODE:
         raise InvalidRequest(f"the code is longer than {MOST_CODE} characters", param="code")
-    from dockyard.tools.runners import _sandbox
+    from dockyard.sandbox import jail
     from dockyard.tools.runners.process import Process
 
     script = Path(__file__).with_name("_code_child.py")
-    command = (_sandbox.python(), "-I", "-S", str(script))
+    command = (jail.python(), "-I", "-S", str(script))
     server = Server(name="code", kind="process", command=command, sandbox=SANDBOX)
     offered: list[dict[str, Any]] = [
         {"name": name, "python": identifier(name), "parameters": list(schema.get("properties") or {})}

@@ -1,7 +1,8 @@
 """What servers offer, as they last said it: tools, prompts, resources and templates, by server and owner.
 
-A listing is fetched when first wanted, and again after the server said that it changed, or was started anew. One server
-that is slow, broken or dead is left out of a listing; the others are not kept waiting for it.
+A listing is fetched when first wanted, and again after the server said that it changed, or was started anew. A server
+that is slow, broken or dead is left out of a listing; the others are not kept waiting for it. One that has listed
+before keeps its place: a call starts it again, or says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ LISTS: dict[Kind, tuple[str, str, str]] = {
 
 NAMED: dict[Kind, str] = {"tools": "name", "prompts": "name", "resources": "uri", "templates": "uriTemplate"}
 
-LIST_SECONDS = 20.0
-"""How long a listing of all servers waits for one of them."""
+STARTING = "it is still starting"
 MOST_SHELVES = 16384
 AGAIN_SECONDS = 30.0
-"""After this, a server that failed to list is asked again."""
+"""After this, a server that was too slow to list is asked again."""
+SOON_SECONDS = 2.0
+"""After this, one that failed at once."""
 
 
 class Shelf(msgspec.Struct, kw_only=True, eq=False):
@@ -48,18 +50,30 @@ class Shelf(msgspec.Struct, kw_only=True, eq=False):
     fresh: bool = False
     version: int = 0
     error: str = ""
-    failed: float = -AGAIN_SECONDS
+    hint: str = ""
+    again: float = 0.0
+    """Monotonic time before which it is not asked again."""
     flawed: dict[str, str] = {}
     """Things left out, with what is wrong with them."""
     work: asyncio.Task[None] | None = None
+    instructions: str = ""
+    """What the server said of itself when this was listed."""
+
+    @property
+    def late(self) -> asyncio.Task[None] | None:
+        """The listing that is under way, where there was none before."""
+        return self.work if self.work is not None and not self.work.done() and not self.version else None
 
 
 class Directory:
-    """``changed`` is called with a server, an owner and a kind when a listing has become another."""
+    """``changed`` is called with a server, an owner and a kind when a listing has become another. ``seconds`` is how
+    long a listing of all servers waits for one of them.
+    """
 
-    def __init__(self, pool: Pool, changed: Callable[[Server, str, Kind], None]) -> None:
+    def __init__(self, pool: Pool, changed: Callable[[Server, str, Kind], None], seconds: float) -> None:
         self._pool = pool
         self._changed = changed
+        self._seconds = seconds
         self._shelves: dict[tuple[str, bytes, str, Kind], Shelf] = {}
 
     def shelf(self, server: Server, owner: str, kind: Kind) -> Shelf:
@@ -77,20 +91,20 @@ class Directory:
         for kind in kinds:
             shelf = self.shelf(server, owner, kind)
             shelf.fresh = False
-            shelf.failed = -AGAIN_SECONDS
+            shelf.again = 0.0
 
     async def all(self, servers: list[Server], owner: str, kind: Kind) -> list[Shelf]:
         """A shelf for each server, as fresh as it can be had in time."""
         shelves = [self.shelf(server, owner, kind) for server in servers]
         late = []
         for server, shelf in zip(servers, shelves, strict=True):
-            if shelf.fresh or time.monotonic() - shelf.failed < AGAIN_SECONDS:
+            if shelf.fresh or time.monotonic() < shelf.again:
                 continue
             if shelf.work is None or shelf.work.done():
                 shelf.work = asyncio.create_task(self._fetch(server, owner, kind, shelf))
             late.append(shelf.work)
         if late:
-            await asyncio.wait(late, timeout=LIST_SECONDS)
+            await asyncio.wait(late, timeout=self._seconds)
         return shelves
 
     async def _fetch(self, server: Server, owner: str, kind: Kind, shelf: Shelf) -> None:
@@ -100,15 +114,14 @@ class Directory:
                 await self.take(warm, kind)
         except (DockyardError, TimeoutError) as error:
             reason = str(error) or f"server {server.name!r} did not list its {kind} in time"
-            log.warning("%s of server %r are left out: %s", kind, server.name, reason)
-            self._failed(shelf, reason)
-        if time.monotonic() - began > LIST_SECONDS:
+            hint = getattr(error, "hint", None) or ""
+            told = f"{reason} ({hint})" if hint else reason
+            log.warning("%s of server %r are left out: %s", kind, server.name, told)
+            quick = time.monotonic() - began < SOON_SECONDS
+            shelf.error, shelf.hint, shelf.fresh = reason, hint, False
+            shelf.again = time.monotonic() + (SOON_SECONDS if quick else AGAIN_SECONDS)
+        if time.monotonic() - began > self._seconds:
             self._changed(server, owner, kind)
-
-    def _failed(self, shelf: Shelf, reason: str) -> None:
-        shelf.error, shelf.failed, shelf.fresh = reason, time.monotonic(), False
-        if shelf.items:
-            shelf.items, shelf.version = [], shelf.version + 1
 
     async def take(self, warm: Warm, kind: Kind) -> Shelf:
         """Fetch a listing over this session. Raises ToolFailed, TimeoutError."""
@@ -147,7 +160,8 @@ class Directory:
         items = list(kept.values())
         if items != shelf.items:
             shelf.items, shelf.version = items, shelf.version + 1
-        shelf.error, shelf.flawed, shelf.failed = "", flawed, -AGAIN_SECONDS
+        shelf.error, shelf.hint, shelf.flawed, shelf.again = "", "", flawed, 0.0
+        shelf.instructions = warm.link.instructions
         return shelf
 
     def errors(self, server: Server) -> dict[str, str]:
@@ -156,8 +170,8 @@ class Directory:
         for (name, _, _, kind), shelf in self._shelves.items():
             if name == server.name:
                 found.update({f"{kind[:-1]} {thing}": wrong for thing, wrong in shelf.flawed.items()})
-                if shelf.error:
-                    found[kind] = shelf.error
+                if shelf.error or shelf.late:
+                    found[kind] = shelf.error or STARTING
         return found
 
 

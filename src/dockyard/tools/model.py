@@ -54,7 +54,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: ``command`` (argv), ``cwd``. container: ``image``, ``command``, ``volumes``. package: ``package``
     (``pypi:name==version`` or ``npm:name@version``), ``hashes``, ``command`` (its arguments). remote: ``url``,
     ``transport`` ("http" or "sse"), ``headers``. openapi: ``url`` or path of the document. function:
-    ``module:attribute`` in ``command``. ``labels`` are by tool name, ``*`` for all.
+    ``module:attribute`` in ``command``. platform: nothing more. ``labels`` are by tool name, ``*`` for all.
     ``source`` says where the entry is from.
     """
 
@@ -113,6 +113,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     raw: dict[str, Json]
     labels: frozenset[Label] = frozenset()
     fingerprint: str = ""
+    scope: str = "infer"
+    """What a principal must be allowed to, to know of it and use it."""
+    asks: bool = False
+    """A person must agree to each use, unless a rule of the operator allows it."""
 
     @property
     def description(self) -> str:
@@ -130,6 +134,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     structured: Json = None
     is_error: bool = False
     meta: dict[str, Json] = {}
+    extra: dict[str, Json] = {}
+    """Fields of a result that the protocol does not name, which it lets servers add."""
 
     @property
     def text(self) -> str:

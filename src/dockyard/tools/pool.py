@@ -25,6 +25,7 @@ from dockyard.types import Json
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 600.0
+LIST_SECONDS = 20.0
 SWEEP_SECONDS = 5.0
 START_SECONDS = 60.0
 PROBE_SECONDS = 5.0
@@ -42,9 +43,11 @@ PATIENCE_SECONDS = 2.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds and counts of a pool; other values are for tests."""
+    """Seconds and counts of a pool; other values are for tests, and ``list_seconds`` for those who wait themselves."""
 
     idle_seconds: float = IDLE_SECONDS
+    list_seconds: float = LIST_SECONDS
+    """How long a listing of all servers waits for one of them, where a client waits for the answer."""
     most: int = MOST_SESSIONS
     first_pause: float = FIRST_PAUSE
     start_seconds: float = START_SECONDS

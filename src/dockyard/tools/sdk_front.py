@@ -30,7 +30,9 @@ from dockyard.tools.bridge import Asking
 from dockyard.tools.directory import Kind
 from dockyard.tools.model import Profile, Session
 from dockyard.tools.sdk import Refusal, me
+from dockyard.tools.sdk_calls import client_of, declared_by
 from dockyard.tools.sdk_failures import failed, failure
+from dockyard.tools.sdk_fields import say, whole
 from dockyard.tools.search import CALL_TOOL, SEARCH_TOOLS, Finder, answer, meant, meta_tools
 from dockyard.tools.toolbox import Toolbox
 from dockyard.tools.watching import Change
@@ -49,6 +51,7 @@ QUESTIONS: dict[str, Any] = {
     "roots/list": types.ListRootsRequest,
 }
 META = (SEARCH_TOOLS, CALL_TOOL)
+BEGINNINGS = ("initialize", "server/discover")
 
 Item = TypeVar("Item")
 
@@ -106,7 +109,7 @@ class Front:
             cache_hints=dict.fromkeys(get_args(CacheableMethod), CacheHint()),
             get_tool_input_schema=self._schemas.get,
             on_list_tools=self._list_tools,  # type: ignore[arg-type]
-            on_call_tool=self._call_tool,  # type: ignore[arg-type]
+            on_call_tool=self.call,  # type: ignore[arg-type]
             on_list_prompts=self._list_prompts,  # type: ignore[arg-type]
             on_get_prompt=self._relay,  # type: ignore[arg-type]
             on_list_resources=self._list_resources,  # type: ignore[arg-type]
@@ -117,12 +120,26 @@ class Front:
             on_subscriptions_listen=self._listen,
             on_completion=self._relay,  # type: ignore[arg-type]
         )
+        self.server.middleware += [self._guide, whole]
         # Named in the constructor, these warn that a later era does without them.
         self.server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, self._set_level)
         self.server.add_notification_handler("notifications/initialized", types.NotificationParams, self._initialized)
         self.server.add_notification_handler(
             "notifications/roots/list_changed", types.NotificationParams, self._roots_changed
         )
+
+    async def _guide(self, ctx: Any, call_next: Any) -> Any:
+        """Tells a client that begins what the servers behind say of themselves."""
+        result = await call_next(ctx)
+        if ctx.method not in BEGINNINGS or not isinstance(result, dict):
+            return result
+        session = self._session(self._principal(ctx), ctx)
+        text = await self._toolbox.instructions(session)
+        return {**result, "instructions": text} if text else result
+
+    def schema(self, name: str) -> Json:
+        """Of a tool that was listed, by the name that clients use."""
+        return self._schemas.get(name)
 
     def _conversation(self, context: Any) -> Conversation:
         principal = self._principal(context)
@@ -133,7 +150,7 @@ class Front:
                 state["dockyard"] = Conversation(self._session(principal, context))
             found: Conversation = state["dockyard"]
             return found
-        key = (principal.name, _client(context))
+        key = (principal.name, client_of(context))
         conversation = self._modern.pop(key, None) or Conversation(self._session(principal, context))
         self._modern[key] = conversation
         if len(self._modern) > MOST_SESSIONS:
@@ -142,7 +159,7 @@ class Front:
 
     def _session(self, principal: Principal, context: Any) -> Session:
         try:
-            session = self._toolbox.session(principal, self._profile, _client(context))
+            session = self._toolbox.session(principal, self._profile, client_of(context))
         except DockyardError as error:
             raise failure(error) from None
         session.given = self._given
@@ -175,7 +192,7 @@ class Front:
             raise failure(error) from None
         return found
 
-    async def _call_tool(self, context: Any, _params: Any) -> dict[str, Json]:
+    async def call(self, context: Any, _params: Any) -> dict[str, Json]:
         """Failures of a tool are results, so that a model can read them; an unknown tool is an error of the client."""
         params = dict(context.params or {})
         try:
@@ -217,14 +234,12 @@ class Front:
             params["_meta"] = meta
         result = await self._toolbox.exchange(conversation.session, context.method, params, asking)
         told = {name: value for name, value in (result.get("_meta") or {}).items() if not name.startswith(RESERVED)}
-        result = {name: value for name, value in result.items() if name != "_meta"}
-        result.setdefault("resultType", "complete")
-        return {**result, "_meta": told} if told else result
+        result = {"resultType": "complete", **{name: value for name, value in result.items() if name != "_meta"}}
+        return say({**result, "_meta": told} if told else result)
 
     def _asking(self, context: Any, conversation: Conversation, params: dict[str, Json]) -> Asking:
         modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
-        declared = context.session.client_capabilities
-        capabilities = declared.model_dump(by_alias=True, mode="json", exclude_none=True) if declared else {}
+        capabilities = declared_by(context)
         level = (context.meta or {}).get(types.LOG_LEVEL_META_KEY) if modern else conversation.level
         least = level if level in LEVELS else None
         asking = Asking(
@@ -362,11 +377,6 @@ def _event(change: Change) -> Any:
     if change.what == "resource":
         return ResourceUpdated(change.uri)
     return {"tools": ToolsListChanged, "prompts": PromptsListChanged, "resources": ResourcesListChanged}[change.what]()
-
-
-def _client(context: Any) -> str:
-    known = context.session.client_params
-    return str(known.client_info.name)[:200] if known is not None else ""
 
 
 def _ours(name: str) -> bool:

@@ -3,6 +3,8 @@
 A server may write what it likes: lines that are no JSON (programs greet on stdout), a message of 100 MB, bytes that are
 no UTF-8. None of that may cost more than ``limit`` bytes of memory, nor any other call than the one it answers: where
 the id of an unusable answer can be seen, that call fails with the reason, and the connection goes on.
+
+``Pipe`` is the short way of a request: its line is written at once, and its answer goes straight to who waits for it.
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import anyio
+import msgspec
 from mcp.shared.message import SessionMessage
-from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+from mcp_types import CONNECTION_CLOSED, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
 from dockyard.tools.sdk import MESSAGE_LIMIT, Transport
+from dockyard.tools.sdk_direct import encoded, numbers, settle, unusable
+from dockyard.types import Json
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +42,10 @@ _TAIL = re.compile(rb',\s*"id"\s*:\s*(\d{1,18}|"[^"\\]{1,100}")\s*(?:,\s*"jsonrp
 class Lines:
     """Splits what arrives into messages. ``feed`` gives those that are complete; memory stays below the limit."""
 
-    def __init__(self, limit: int = MESSAGE_LIMIT) -> None:
+    def __init__(self, limit: int = MESSAGE_LIMIT, answers: Callable[[dict[str, Json]], bool] | None = None) -> None:
+        """``answers`` is shown each message first, and takes those that it says True of."""
         self._limit = limit
+        self._answers = answers
         self._parts: list[bytes] = []
         self._size = 0
         self._head = b""
@@ -77,9 +84,13 @@ class Lines:
         head, tail = (line[:EDGE_BYTES], line[-EDGE_BYTES:]) if size <= self._limit else (self._head, self._tail)
         self._parts, self._size, self._head, self._tail = [], 0, b"", b""
         if size > self._limit:
-            return _failed(head, tail, f"the message has {size} bytes; {self._limit} are allowed")
+            return self._unusable(head, tail, f"the message has {size} bytes; {self._limit} are allowed")
         if not line.lstrip().startswith(b"{"):
             return None
+        if self._answers is not None:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                if self._answers(msgspec.json.decode(line)):
+                    return None
         try:
             return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
         except ValueError:
@@ -88,37 +99,121 @@ class Lines:
                 line.decode()
             except UnicodeDecodeError:
                 reason = "the message is no UTF-8"
-            return _failed(head, tail, reason)
+            return self._unusable(head, tail, reason)
+
+    def _unusable(self, head: bytes, tail: bytes, reason: str) -> SessionMessage | Exception | None:
+        """What the waiting call gets instead of an unusable answer; an exception if none can be named."""
+        seen = _HEAD.search(head) or _TAIL.search(tail)
+        if seen is None or b'"method"' in head:
+            return ValueError(reason)
+        text = seen.group(1)
+        request = text[1:-1].decode("latin-1") if text.startswith(b'"') else int(text)
+        failed = unusable(reason)
+        if self._answers is not None and self._answers({"jsonrpc": "2.0", "id": request, **failed}):
+            return None
+        return SessionMessage(JSONRPCError(jsonrpc="2.0", id=request, error=ErrorData(**failed["error"])))
 
 
-def _failed(head: bytes, tail: bytes, reason: str) -> SessionMessage | Exception:
-    """What the waiting call gets instead of an unusable answer; an exception if none can be named."""
-    seen = _HEAD.search(head) or _TAIL.search(tail)
-    if seen is None or b'"method"' in head:
-        return ValueError(reason)
-    text = seen.group(1)
-    request = text[1:-1].decode("latin-1") if text.startswith(b'"') else int(text)
-    error = ErrorData(code=INTERNAL_ERROR, message=reason, data={"dockyard": "unusable"})
-    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=request, error=error))
+class Pipe:
+    """The ``Direct`` of a process. ``end`` fails whatever waits."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._numbers = numbers()
+        self._waiting: dict[int, asyncio.Future[dict[str, Json]]] = {}
+        self._strange = 0
+        self._over = False
+
+    async def ask(
+        self,
+        method: str,
+        params: Mapping[str, Json],
+        headers: Mapping[str, str],  # noqa: ARG002 - a pipe has none
+    ) -> dict[str, Json]:
+        if self._over:
+            return dict(_CLOSED)
+        number, seen = next(self._numbers), self._strange
+        answer: asyncio.Future[dict[str, Json]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            line = encoded({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            self._writer.write(line + b"\n")
+            await self._writer.drain()
+            found = await answer
+        except (OSError, RuntimeError):  # the latter is uvloop's word for a pipe that is closed
+            return dict(_CLOSED)
+        except asyncio.CancelledError:
+            self._cancel(number)
+            raise
+        finally:
+            del self._waiting[number]
+        if self._strange != seen:
+            await settle()
+        return found
+
+    def _cancel(self, number: int) -> None:
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
+        with contextlib.suppress(OSError, RuntimeError):
+            self._writer.write(encoded(note) + b"\n")
+
+    def takes(self, message: dict[str, Json]) -> bool:
+        """Whether this is an answer that somebody waits for here, who gets it."""
+        number = message.get("id")
+        answer = self._waiting.get(number) if isinstance(number, int) else None
+        if answer is None or "method" in message:
+            self._strange += 1
+            return False
+        error = message.get("error")
+        if message.get("jsonrpc") != "2.0" or (error is None and "result" not in message):
+            message = unusable("it is no JSON-RPC")
+        elif error is not None and not _fine(error):
+            message = unusable("its error has no code")
+        if not answer.done():
+            answer.set_result(message)
+        return True
+
+    def end(self) -> None:
+        self._over = True
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_result(dict(_CLOSED))
+
+
+_CLOSED: dict[str, Json] = {"error": {"code": CONNECTION_CLOSED, "message": "Connection closed"}}
+
+
+def _fine(error: Json) -> bool:
+    return isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str)
 
 
 @contextlib.asynccontextmanager
 async def streams(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pid: int | None = None, limit: int = MESSAGE_LIMIT
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    pid: int | None = None,
+    limit: int = MESSAGE_LIMIT,
+    asks: bool = True,
 ) -> AsyncIterator[Transport]:
     """A transport over a started process's stdout (``reader``) and stdin (``writer``).
 
     It does not end the process; when the process ends, or writes a message beyond all bounds, the transport ends.
-    Children that hold its output open do not keep the transport open.
+    Children that hold its output open do not keep the transport open. Without ``asks`` this end is the server's, and
+    there is no short way.
     """
     arrived, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, leaving = anyio.create_memory_object_stream[SessionMessage](0)
-    pumps = [asyncio.create_task(_take(reader, arrived, limit)), asyncio.create_task(_give(leaving, writer, arrived))]
+    pipe = Pipe(writer)
+    pumps = [
+        asyncio.create_task(_take(reader, arrived, Lines(limit, pipe.takes if asks else None), pipe)),
+        asyncio.create_task(_give(leaving, writer, arrived)),
+    ]
     if pid is not None and hasattr(os, "pidfd_open"):
-        pumps.append(asyncio.create_task(_outlive(pid, arrived)))
+        pumps.append(asyncio.create_task(_outlive(pid, arrived, pipe)))
     try:
-        yield Transport(read=read, write=write, pid=pid)
+        yield Transport(read=read, write=write, pid=pid, direct=pipe if asks else None)
     finally:
+        pipe.end()
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
@@ -126,7 +221,7 @@ async def streams(
             stream.close()
 
 
-async def _outlive(pid: int, arrived: Any) -> None:
+async def _outlive(pid: int, arrived: Any, pipe: Pipe) -> None:
     """End the connection a moment after the process."""
     loop, gone = asyncio.get_running_loop(), asyncio.Event()
     try:
@@ -141,19 +236,22 @@ async def _outlive(pid: int, arrived: Any) -> None:
         os.close(watched)
     await asyncio.sleep(LAST_WORDS_SECONDS)
     arrived.close()
+    pipe.end()
 
 
-async def _take(reader: asyncio.StreamReader, arrived: Any, limit: int) -> None:
-    lines = Lines(limit)
-    with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError), arrived:
-        while data := await reader.read(READ_BYTES):
-            try:
-                found = lines.feed(data)
-            except ValueError as error:
-                log.warning("a tool server's output is given up: %s", error)
-                return
-            for message in found:
-                await arrived.send(message)
+async def _take(reader: asyncio.StreamReader, arrived: Any, lines: Lines, pipe: Pipe) -> None:
+    try:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError), arrived:
+            while data := await reader.read(READ_BYTES):
+                try:
+                    found = lines.feed(data)
+                except ValueError as error:
+                    log.warning("a tool server's output is given up: %s", error)
+                    return
+                for message in found:
+                    await arrived.send(message)
+    finally:
+        pipe.end()
 
 
 async def _give(leaving: Any, writer: asyncio.StreamWriter, arrived: Any) -> None:

@@ -34,8 +34,8 @@ async def serve(toolbox: Toolbox, session: Session) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, end)
     try:
-        async with _standard() as (read, write, _):
-            await front.server.run(read, write, front.server.create_initialization_options())
+        async with _standard() as ours:
+            await front.server.run(ours.read, ours.write, front.server.create_initialization_options())
     except asyncio.CancelledError:
         if not told.is_set():
             raise
@@ -58,7 +58,7 @@ async def _standard() -> AsyncIterator[Transport]:
             going, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, output)
             writer = asyncio.StreamWriter(going, protocol, reader, loop)
             try:
-                async with streams(reader, writer) as transport:
+                async with streams(reader, writer, asks=False) as transport:
                     yield transport
             finally:
                 coming.close()

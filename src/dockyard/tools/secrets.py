@@ -28,6 +28,11 @@ LEAST = 6
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}\Z")
 
 
+def variable(name: str) -> str:
+    """The environment's variable for a secret: "github.token" is ``DOCKYARD_SECRET_GITHUB_TOKEN``."""
+    return "DOCKYARD_SECRET_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
 class SecretStore:
     """The secrets of one home, by name. Every process sees what another has set."""
 
@@ -79,18 +84,18 @@ class SecretStore:
         return self._read[1]
 
     def of(self, server: Server, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """The values that a server declares, by ``Secret.name``: the store's, else the environment's variable
-        ``Secret.env``. Raises NotFound for one that is nowhere.
+        """The values that a server declares, by ``Secret.name``: the store's, else that of its ``variable``.
+        No other variable is read: an entry of a catalogue could name any. Raises NotFound for one that is nowhere.
         """
         stored = self.values() if server.secrets else {}
         found: dict[str, str] = {}
         for secret in server.secrets:
-            value = stored.get(secret.name) or (environ.get(secret.env) if secret.env else None)
+            value = stored.get(secret.name) or environ.get(variable(secret.name))
             if not value:
                 raise NotFound(
                     f"server {server.name!r} needs the secret {secret.name!r}, which is not set",
                     param=secret.name,
-                    hint=f"`dockyard mcp secret set {secret.name}`",
+                    hint=f"`dockyard mcp secret set {secret.name}`, or {variable(secret.name)} in the environment",
                 )
             found[secret.name] = value
         return found

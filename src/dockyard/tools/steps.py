@@ -5,6 +5,8 @@ visible? → decide → arguments valid? → outgoing (redact) → call → inco
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import difflib
 import time
 from collections.abc import Iterator
@@ -14,8 +16,9 @@ import msgspec
 
 from dockyard.errors import DockyardError, InvalidRequest, NotFound
 from dockyard.tools.bridge import Asking, exchange
-from dockyard.tools.directory import Directory, Kind, validator
+from dockyard.tools.directory import STARTING, Directory, Kind, validator
 from dockyard.tools.model import (
+    SEPARATOR,
     Approval,
     ApprovalNeeded,
     Decision,
@@ -32,6 +35,10 @@ from dockyard.tools.view import Entry, View, Views
 from dockyard.types import Json
 
 MOST_VALIDATORS = 2000
+MOST_INSTRUCTIONS = 8192
+"""Characters of what a server says of itself."""
+RESULT = ("content", "structuredContent", "isError", "resultType", "_meta")
+"""The fields of a tool's result that the protocol names."""
 DECISIONS: dict[type, str] = {ToolDenied: "deny", ApprovalNeeded: "ask"}
 
 
@@ -42,6 +49,10 @@ class Safety(Protocol):
     def revision(self) -> int: ...
 
     def define(self, server: Server, raws: list[dict[str, Json]]) -> list[Tool]: ...
+
+    def instructions(self, server: Server, text: str) -> str: ...
+
+    def quarantine(self, server: str | None = None) -> list[Any]: ...
 
     def visible(self, session: Session, tool: Tool) -> bool: ...
 
@@ -105,8 +116,28 @@ class Steps:
 
     async def tools(self, session: Session) -> dict[str, Entry]:
         """The tools that this session may know of, by their names outside."""
-        found = (await self.listed(session, "tools")).tools
-        return {name: entry for name, entry in found.items() if self._safety.visible(session, entry.tool)}
+        return self._shown(session, await self.listed(session, "tools"))
+
+    def _shown(self, session: Session, view: View) -> dict[str, Entry]:
+        return {name: entry for name, entry in view.tools.items() if self._safety.visible(session, entry.tool)}
+
+    async def instructions(self, session: Session, seconds: float) -> str:
+        """What the servers of this session say of themselves, as far as it may be passed on and is known in time."""
+        profile = self.profile(session)
+        owner = session.principal.name
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._directory.all([one.server for one in profile.servers], owner, "tools")
+        shown = {entry.server.name for entry in self._shown(session, self._views.of(profile, owner)).values()}
+        parts = []
+        for one in profile.servers:
+            shelf = self._directory.shelf(one.server, owner, "tools")
+            text = str(self._safety.clean(self._safety.instructions(one.server, shelf.instructions)))
+            if text and one.server.name in shown:
+                kept = text if len(text) <= MOST_INSTRUCTIONS else text[:MOST_INSTRUCTIONS] + "…"
+                called = f", whose tools are called {one.server.name}{SEPARATOR}… here" if profile.prefix else ""
+                parts.append(f"# Server {one.server.name}{called}\n\n{kept}")
+        return "\n\n".join(parts)
 
     async def take(
         self, session: Session, method: str, params: dict[str, Json], asking: Asking, approval: str | None
@@ -146,10 +177,18 @@ class Steps:
     async def find(self, session: Session, method: str, params: dict[str, Json]) -> Entry:
         """Whose request this is. Raises NotFound naming what is near."""
         if method == "tools/call":
-            found = _known((await self.listed(session, "tools")).tools, str(params.get("name")), "tool", "name")
+            tools, name = (await self.listed(session, "tools")).tools, str(params.get("name"))
+            if name not in tools and (late := self._late(session, name)):
+                # Whoever calls may know the tool from before, and what is started first may have to be fetched.
+                await asyncio.wait([work for _, work in late], timeout=max(one.call_seconds for one, _ in late))
+                tools = (await self.listed(session, "tools")).tools
+            if name not in tools:
+                self._missing(session, name)
+            found = _known(tools, name, "tool", "name")
             if self._safety.visible(session, found.tool):
                 return found
-            raise ToolDenied(f"tool {found.tool.id!r} is refused by the rules")
+            why = self._safety.decide(session, found.tool, {}).reason
+            raise ToolDenied(f"tool {found.tool.id!r} is refused: {why}")
         if method == "prompts/get":
             return _known((await self.listed(session, "prompts")).prompts, str(params.get("name")), "prompt", "name")
         if method == "completion/complete":
@@ -158,6 +197,28 @@ class Steps:
                 return _known((await self.listed(session, "prompts")).prompts, str(ref["name"]), "prompt", "ref")
             return await self.holder(session, str(ref.get("uri")))
         return await self.holder(session, str(params.get("uri")))
+
+    def _late(self, session: Session, name: str) -> list[tuple[Server, asyncio.Task[None]]]:
+        """The servers that may have a tool of this name and have not told yet, with what waits for them."""
+        profile = self.profile(session)
+        may = [one for one in profile.servers if not profile.prefix or name.startswith(one.server.name + SEPARATOR)]
+        shelves = [(one.server, self._directory.shelf(one.server, session.principal.name, "tools")) for one in may]
+        return [(server, shelf.late) for server, shelf in shelves if shelf.late is not None]
+
+    def _missing(self, session: Session, name: str) -> None:
+        """Raises what is known of a tool that is not listed: it is held, or its server could not be asked."""
+        for one in self.profile(session).servers:
+            server, begins = one.server.name, f"{one.server.name}{SEPARATOR}"
+            if not name.startswith(begins):
+                continue
+            if any(f"{begins}{held.tool}" == name for held in self._safety.quarantine(server)):
+                raise ToolDenied(f"tool {name!r} waits for a review", hint="`dockyard mcp quarantine ls` says why")
+            shelf = self._directory.shelf(one.server, session.principal.name, "tools")
+            if shelf.error:
+                hint = shelf.hint or "call again"
+                raise ToolFailed(f"server {server!r} could not list its tools: {shelf.error}", hint=hint)
+            if shelf.late:
+                raise ToolFailed(f"server {server!r} has not listed its tools: {STARTING}", hint="call again")
 
     async def holder(self, session: Session, uri: str) -> Entry:
         """Who has this resource. Raises NotFound."""
@@ -174,11 +235,11 @@ class Steps:
         if decision.action == "deny":
             raise ToolDenied(f"tool {entry.tool.id!r} is refused: {decision.reason}")
         if decision.action == "ask" and not self._safety.redeem(approval, session, entry.tool, arguments):
-            needed = ApprovalNeeded(
-                f"tool {entry.tool.id!r} needs a person's approval: {decision.reason}",
-                hint="approve it, and call again with the approval's id",
-            )
+            needed = ApprovalNeeded(f"tool {entry.tool.id!r} needs a person's approval: {decision.reason}")
             needed.approval = self._safety.request(session, entry.tool, arguments, decision.reason)
+            needed.hint = (
+                f"`dockyard mcp approvals grant {needed.approval.id}`, then call again with that id as approval"
+            )
             raise needed
 
     def _check(self, tool: Tool, arguments: dict[str, Json]) -> None:
@@ -272,11 +333,16 @@ class Steps:
         if schema is not None and not result.get("isError"):
             self._promised(entry, schema, result.get("structuredContent"))
         clean = self._safety.incoming(session, entry.tool, outcome_of(result))
-        changed = {**result, "content": clean.content, "isError": clean.is_error}
+        # Cleaning may have made a name of the protocol's out of another: such a field was checked by nobody.
+        changed = {name: one for name, one in clean.extra.items() if name not in RESULT}
+        changed |= {name: one for name, one in result.items() if name in RESULT}
+        changed |= {"content": clean.content, "isError": clean.is_error}
         if "structuredContent" in result:
             changed["structuredContent"] = clean.structured
         if clean.meta:
             changed["_meta"] = clean.meta
+        else:
+            changed.pop("_meta", None)
         return changed
 
     def _promised(self, entry: Entry, schema: Json, content: Json) -> None:
@@ -315,4 +381,5 @@ def outcome_of(result: dict[str, Json]) -> Outcome:
         structured=result.get("structuredContent"),
         is_error=bool(result.get("isError")),
         meta=result.get("_meta") or {},
+        extra={name: one for name, one in result.items() if name not in RESULT},
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from dockyard.errors import EngineUnavailable
 from dockyard.settings import Settings
-from dockyard.tools.bridge import HANDLE, Asking, Parking
+from dockyard.tools.bridge import HANDLE, Asking, Parking, unable
 from dockyard.tools.directory import Directory, Kind
 from dockyard.tools.model import Outcome, Profile, Runner, Server, Session, Tool, ToolFailed
 from dockyard.tools.pool import Limits, Pool, Warm
@@ -25,6 +26,10 @@ from dockyard.types import Json, Principal
 log = logging.getLogger(__name__)
 
 LEVEL_SECONDS = 10.0
+INSTRUCTIONS_SECONDS = 2.0
+"""How long a client that begins is kept waiting for servers that do not run yet; clients wait 10 s for a beginning."""
+TAINTS = 4096
+"""Conversations whose taint is remembered."""
 CHANGES: dict[str, tuple[Kind, ...]] = {
     "notifications/tools/list_changed": ("tools",),
     "notifications/prompts/list_changed": ("prompts",),
@@ -55,12 +60,14 @@ class Toolbox:
         self.safety: Any = safety if safety is not None else _safety(settings)
         self.profiles: Any = profiles if profiles is not None else _profiles(settings, store)
         self._news = News()
+        limits = limits or Limits()
         self._pool = Pool(
             runner or self._runner, self.safety.secrets_of, noted=self._noted, opened=self._opened, limits=limits
         )
-        self._directory = Directory(self._pool, self._changed)
+        self._directory = Directory(self._pool, self._changed, limits.list_seconds)
         self._steps = Steps(self.safety, self.profiles, self._pool, self._directory)
         self._parking = Parking()
+        self._taints: OrderedDict[tuple[str, str, str, str], set[str]] = OrderedDict()
 
     def _runner(self, kind: str) -> Runner:
         from dockyard.tools.runners import runner
@@ -82,10 +89,21 @@ class Toolbox:
         await self._news.close()
         await self._pool.close()
 
-    def session(self, principal: Principal, profile: str = "default", client: str = "") -> Session:
-        """A conversation. Raises NotFound for an unknown profile."""
+    def session(self, principal: Principal, profile: str = "default", client: str = "", *, handle: str = "") -> Session:
+        """A conversation. Raises NotFound for an unknown profile.
+
+        With a ``handle``, what has flowed into earlier ones of this principal, profile, client and handle counts in
+        this one too: for clients that begin anew with each request.
+        """
         self.profiles.get(profile)
-        return Session(principal=principal, profile=profile, client=client)
+        session = Session(principal=principal, profile=profile, client=client)
+        if handle:
+            key = (principal.name, profile, client, handle)
+            taint = self._taints.pop(key, None)
+            session.taint = self._taints[key] = session.taint if taint is None else taint
+            if len(self._taints) > TAINTS:
+                self._taints.popitem(last=False)
+        return session
 
     def profile(self, session: Session) -> Profile:
         """What this session may use: its own selection, or else all of its profile."""
@@ -97,6 +115,13 @@ class Toolbox:
             return await self._steps.tools(session)
         found: dict[str, Entry] = getattr(await self._steps.listed(session, kind), kind)
         return found
+
+    async def instructions(self, session: Session) -> str:
+        """What servers want models to know of them, cleaned and held for review as tools' definitions are.
+
+        Servers that do not run yet are started for it; one that takes long is left out.
+        """
+        return await self._steps.instructions(session, INSTRUCTIONS_SECONDS)
 
     async def tools(self, session: Session) -> list[Tool]:
         """The tools of this session's profile, in an order that stays; servers that fail are left out."""
@@ -156,6 +181,10 @@ class Toolbox:
     ) -> dict[str, Json]:
         """Any request of a client that a server answers: its result as MCP has it, or "input_required"."""
         if not asking.relays:
+            return await self._steps.take(session, method, params, asking, approval)
+        if not (asking.capabilities or asking.state):
+            # A client that declared nothing is refused its server's questions: there is nothing to park a call for.
+            asking.ask = _nobody
             return await self._steps.take(session, method, params, asking, approval)
         who = f"{session.principal.name}\0{session.profile}"
         if asking.state is not None and asking.state.startswith(HANDLE):
@@ -230,6 +259,10 @@ class Toolbox:
     def _changed(self, server: Server, owner: str, kind: Kind) -> None:
         what: Any = "resources" if kind == "templates" else kind
         self._news.publish(owner, Change(server=server.name, what=what))
+
+
+async def _nobody(method: str, params: Json) -> Json:  # noqa: ARG001 - whatever is asked
+    raise unable(method)
 
 
 def _safety(settings: Settings) -> Any:

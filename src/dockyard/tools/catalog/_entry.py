@@ -15,7 +15,7 @@ from dockyard.tools.catalog.found import bad, changes, fit, table, tables, text,
 from dockyard.tools.model import Label, Sandbox, Secret, Server
 
 DOCKER_KINDS = {"server": "container", "remote": "remote", "poci": "poci"}
-OWN_KINDS = {"process": "process", "package": "package", "openapi": "openapi", "function": "function"}
+OWN_KINDS = {kind: kind for kind in ("process", "package", "openapi", "function", "platform")}
 KINDS = {**DOCKER_KINDS, **OWN_KINDS}
 TYPES = {kind: type_ for type_, kind in KINDS.items()}
 _LABELS = dict[str, tuple[Label, ...]]

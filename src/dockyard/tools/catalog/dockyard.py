@@ -1,4 +1,4 @@
-"""Our own catalogue: Docker's with ``format: dockyard``, the types process, package, openapi and function, and fields.
+"""Our own catalogue: Docker's with ``format: dockyard``, further types and fields.
 
 format: dockyard
 registry:

@@ -1,4 +1,7 @@
-"""The catalogues of a home, one JSON file each in ``<home>/mcp/catalogs``; ``own`` has what was declared here."""
+"""The catalogues of a home, one JSON file each in ``<home>/mcp/catalogs``.
+
+``own`` has what was declared here. ``builtin`` is no file: it has the servers that Dockyard brings along.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from pathlib import Path
 import msgspec
 
 from dockyard.errors import Conflict, InvalidRequest, NotFound
+from dockyard.tools import platform
 from dockyard.tools.catalog.found import Catalogue
 from dockyard.tools.model import Server
 
 OWN = "own"
+BUILTIN = "builtin"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -29,6 +34,8 @@ class Catalogues:
 
     def get(self, name: str) -> Catalogue:
         """Raises NotFound, and InvalidRequest for a broken file."""
+        if name == BUILTIN:
+            return Catalogue(format="dockyard", title="What Dockyard brings along", servers=(platform.SERVER,))
         path = self._path(name)
         try:
             return msgspec.json.decode(path.read_bytes(), type=Catalogue)
@@ -82,8 +89,8 @@ class Catalogues:
         self.edit(of, change)
 
     def servers(self) -> list[tuple[str, Server]]:
-        """All servers with their catalogue's name, what was declared here first."""
-        order = sorted(self.names(), key=lambda name: (name != OWN, name))
+        """All servers with their catalogue's name: what was declared here first, what Dockyard brings along last."""
+        order = [*sorted(self.names(), key=lambda name: (name != OWN, name)), BUILTIN]
         return [(name, server) for name in order for server in self.get(name).servers]
 
     def find(self, name: str, catalogue: str = "") -> tuple[str, Server]:
@@ -113,6 +120,8 @@ class Catalogues:
         write_synced(self._path(name), msgspec.json.format(msgspec.json.encode(catalogue), indent=1) + b"\n")
 
     def _path(self, name: str) -> Path:
+        if name == BUILTIN:
+            raise InvalidRequest(f"the catalogue {name!r} can't be changed", param="catalog", hint="take another name")
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
                 f"{name[:100]!r} is no name for a catalogue",

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dockyard.addresses import Guard, plain
 from dockyard.errors import DockyardError
-from dockyard.tools.runners._guard import Guard, plain
 
 HEAD_BYTES = 16 << 10
 HEAD_SECONDS = 10.0

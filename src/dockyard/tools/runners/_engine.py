@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from dockyard.errors import DigestMismatch, EngineUnavailable, InvalidRequest
+from dockyard.sandbox import jail
 from dockyard.settings import Settings
 from dockyard.tools.model import Server, ToolFailed
 from dockyard.tools.runners import _sandbox
@@ -26,20 +27,29 @@ PULL_SECONDS = 900.0
 INSTALL = "install Docker or Podman, and let Dockyard's user reach it (DOCKER_HOST)"
 _REFERENCE = re.compile(r"^[a-z0-9][A-Za-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$")
 _KEPT = ("DOCKER_", "CONTAINER_", "CONTAINERS_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT")
+_AWAY = re.compile(r"[Cc]annot connect to|permission denied while trying to connect|no such host")
 LABEL = "dockyard.tool"
 OWNER = "dockyard.owner"
 
 
 class Cli:
-    """The command line of a container engine, in the environment that it needs and nothing more."""
+    """The command line of a container engine, in the environment that it needs and nothing more.
+
+    The first of Docker and Podman whose engine answers is asked from then on.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._record = settings.home_path / "tools" / "images.json"
+        self._answers = ""
 
     @property
     def program(self) -> str:
-        return shutil.which("docker") or shutil.which("podman") or ""
+        """What is asked; empty if neither is here."""
+        return self._answers or next(iter(self._programs()), "")
+
+    def _programs(self) -> list[str]:
+        return [found for name in ("docker", "podman") if (found := shutil.which(name))]
 
     @property
     def environ(self) -> dict[str, str]:
@@ -50,14 +60,14 @@ class Cli:
         self, *words: str, seconds: float = SECONDS, env: dict[str, str] | None = None, pass_fds: Sequence[int] = ()
     ) -> tuple[int, str, str]:
         """Status, output, errors. Raises EngineUnavailable where no engine answers."""
-        if not self.program:
-            raise EngineUnavailable("there is no docker or podman here", hint=INSTALL)
-        argv = [self.program, *words]
-        done = await ran(argv, seconds=seconds, env={**(env or {}), **self.environ}, pass_fds=pass_fds)
-        status, _, error = done
-        if status and re.search(r"[Cc]annot connect to|permission denied while trying to connect|no such host", error):
-            raise EngineUnavailable(f"the container engine does not answer: {error.strip()[:300]}", hint=INSTALL)
-        return done
+        told = "there is no docker or podman here"
+        for program in [self._answers] if self._answers else self._programs():
+            done = await ran([program, *words], seconds=seconds, env={**(env or {}), **self.environ}, pass_fds=pass_fds)
+            if not done[0] or not _AWAY.search(done[2]):
+                self._answers = program
+                return done
+            told = f"the container engine does not answer: {done[2].strip()[:300]}"
+        raise EngineUnavailable(told, hint=INSTALL)
 
     async def image(self, server: Server) -> str:
         """The identity of the image to run, here after this. Raises ToolFailed, DigestMismatch."""
@@ -172,8 +182,8 @@ def arguments(
     told = ["create", "--interactive", "--init", "--rm", "--name", name, "--pull", "never", "--log-driver", "none"]
     told += ["--label", f"{LABEL}={server.name}", "--label", f"{OWNER}={owner()}", "--hostname", "tool"]
     told += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none", "--read-only"]
-    size = _sandbox.SCRATCH_BYTES
-    told += ["--tmpfs", f"{_sandbox.TEMPORARY}:rw,nosuid,nodev,size={size},mode=1777", "--ulimit", "core=0"]
+    size = jail.SCRATCH_BYTES
+    told += ["--tmpfs", f"{jail.TEMPORARY}:rw,nosuid,nodev,size={size},mode=1777", "--ulimit", "core=0"]
     told += ["--memory", str(policy.memory), "--memory-swap", str(policy.memory)] if policy.memory else []
     told += ["--pids-limit", str(policy.processes + 2)] if policy.processes else []
     told += ["--cpus", f"{policy.cpus:g}"] if policy.cpus else []

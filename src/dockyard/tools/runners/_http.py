@@ -10,26 +10,31 @@ from typing import Any
 
 import httpx2
 
+from dockyard.addresses import Guard
 from dockyard.errors import DockyardError, Forbidden
 from dockyard.tools.model import ToolFailed
-from dockyard.tools.runners._guard import Guard
 
 CONNECT_SECONDS = 10.0
 BODY_BYTES = 16 << 20
 MOST_ADDRESSES = 4
+SESSION = "mcp-session-id"
 _INTERNAL_ERROR = -32603
 
 
 def client(
-    guard: Guard, *, headers: dict[str, str], seconds: float, stream_seconds: float = 300.0, rpc: bool = False
+    guard: Guard,
+    *,
+    headers: dict[str, str],
+    seconds: float,
+    stream_seconds: float = 300.0,
+    transport: Guarded | None = None,
 ) -> Any:
     """``httpx2.AsyncClient``: no redirects by itself, no proxies of the environment (its certificates count).
 
-    With ``rpc`` a POST that does not come through is answered with a JSON-RPC error: the protocol's client would end
-    all that is under way for one call's failure.
+    ``transport`` is one for this guard that the caller made.
     """
     return httpx2.AsyncClient(
-        transport=Guarded(guard, rpc=rpc),
+        transport=transport or Guarded(guard),
         headers={"User-Agent": "dockyard", **headers},
         timeout=httpx2.Timeout(seconds, connect=CONNECT_SECONDS, read=stream_seconds),
         follow_redirects=False,
@@ -43,11 +48,11 @@ async def check(guard: Guard, url: str) -> None:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError, ValueError) as error:
         raise ToolFailed(f"{url!r} is no URL: {error}", param="url") from error
-    await _addresses(guard, parsed)
+    await addresses(guard, parsed)
 
 
-async def _addresses(guard: Guard, url: httpx2.URL) -> list[str]:
-    """The checked addresses to connect to, in turn."""
+async def addresses(guard: Guard, url: httpx2.URL) -> list[str]:
+    """The checked addresses to connect to, in turn. Raises Forbidden, SourceUnreachable."""
     if url.scheme not in ("http", "https") or not url.host:
         raise Forbidden(f"only https URLs are reached, not {url.scheme}://{url.host}", param="url")
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -71,9 +76,15 @@ def _to(address: str, request: httpx2.Request) -> httpx2.Request:
 
 
 class Guarded(httpx2.AsyncBaseTransport):
-    """Resolves, checks, and connects to the address that was checked; for every request, so for every redirect too."""
+    """Resolves, checks, and connects to the address that was checked; for every request, so for every redirect too.
+
+    With ``rpc`` a POST that does not come through is answered with a JSON-RPC error: the protocol's client would end
+    all that is under way for one call's failure.
+    """
 
     def __init__(self, guard: Guard, *, rpc: bool = False) -> None:
+        self.session: str | None = None
+        """What a server of the protocol called the session that it began."""
         self._guard = guard
         self._rpc = rpc
         self._inner = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=32))
@@ -89,16 +100,18 @@ class Guarded(httpx2.AsyncBaseTransport):
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
         try:
-            addresses = await _addresses(self._guard, request.url)
+            found = await addresses(self._guard, request.url)
         except DockyardError as error:
             raise httpx2.ConnectError(error.message, request=request) from error
-        for number, address in enumerate(addresses, 1):
+        for number, address in enumerate(found, 1):
             try:
                 response = await self._inner.handle_async_request(_to(address, request))
                 break
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                if number == len(addresses):
+                if number == len(found):
                     raise
+        if request.method == "POST" and response.status_code < 300 and SESSION in response.headers:
+            self.session = response.headers[SESSION]
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             response.stream = Bounded(response.stream)
         return response

@@ -6,6 +6,8 @@ import re
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import msgspec
+
 from dockyard.errors import InvalidRequest
 from dockyard.types import Json
 
@@ -17,13 +19,23 @@ _DROPPED = re.compile(r"_*[^A-Za-z0-9_-]+_*")
 _LOCAL = "#/components/schemas/"
 
 
+class Place(NamedTuple):
+    """Where an argument goes, its name there, and how lists and tables are written: "each" in its own pair, "deep" as
+    ``name[key]``, "json", or joined by this character.
+    """
+
+    where: str
+    name: str
+    style: str = "each"
+
+
 class Operation(NamedTuple):
-    """``places`` says of each argument where it goes: its ``in``, and its name there."""
+    """``places`` says of each argument where it goes."""
 
     name: str
     method: str
     path: str
-    places: dict[str, tuple[str, str]]
+    places: dict[str, Place]
     content: str
     definition: dict[str, Json]
 
@@ -79,17 +91,17 @@ def _operation(document: dict[str, Json], path: str, method: str, told: dict[str
         if where == "cookie" or (where == "header" and inner.lower() in ("authorization", "accept", "content-type")):
             continue
         key = inner if inner not in properties and inner != BODY else f"{inner}_{where}"
-        schema = reader.schema(parameter.get("schema") or {"type": "string"})
+        place, schema = _place(parameter), _schema(parameter, reader)
         if parameter.get("description"):
             schema = {"description": parameter["description"], **schema}
-        properties[key], places[key] = schema, (where, inner)
+        properties[key], places[key] = schema, place
         if parameter.get("required") or where == "path":
             required.append(key)
     content = ""
     if told.get("requestBody"):
         body = reader.follow(told["requestBody"])
         content, schema = _body(body, reader)
-        properties[BODY], places[BODY] = schema, ("body", "")
+        properties[BODY], places[BODY] = schema, Place("body", "")
         if body.get("required"):
             required.append(BODY)
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
@@ -105,6 +117,23 @@ def _operation(document: dict[str, Json], path: str, method: str, told: dict[str
         },
     }
     return Operation(name, method.upper(), path, places, content, definition)
+
+
+def _schema(parameter: dict[str, Json], reader: _Reader) -> Any:
+    inner = next(iter((parameter.get("content") or {}).values()), parameter)
+    return reader.schema(inner.get("schema") or {"type": "string"})
+
+
+def _place(parameter: dict[str, Json]) -> Place:
+    where, name = parameter["in"], parameter["name"]
+    if parameter.get("content"):
+        return Place(where, name, "json")
+    style = parameter.get("style") or ("form" if where == "query" else "simple")
+    if style == "deepObject":
+        return Place(where, name, "deep")
+    if where == "query" and parameter.get("explode", style == "form"):
+        return Place(where, name)
+    return Place(where, name, {"spaceDelimited": " ", "pipeDelimited": "|"}.get(style, ","))
 
 
 def _body(body: dict[str, Json], reader: _Reader) -> tuple[str, dict[str, Json]]:
@@ -186,22 +215,41 @@ def asked(operation: Operation, arguments: dict[str, Json]) -> Asked:
         raise InvalidRequest(f"{operation.name}: {what}")
     path, query, headers, body = operation.path, [], {}, None
     for key, value in arguments.items():
-        where, name = operation.places[key]
-        if where == "path":
-            text = ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
+        place = operation.places[key]
+        if place.where == "path":
+            text = _joined(place, value)
             if text in ("", ".", ".."):
-                raise InvalidRequest(f"{operation.name}: {text!r} is no value for {name!r}")
-            path = path.replace("{" + name + "}", quote(text, safe=""))
-        elif where == "query":
-            query += [(name, _text(each)) for each in (value if isinstance(value, list) else [value])]
-        elif where == "header":
-            headers[name] = _text(value).replace("\r", " ").replace("\n", " ")
+                raise InvalidRequest(f"{operation.name}: {text!r} is no value for {place.name!r}")
+            path = path.replace("{" + place.name + "}", quote(text, safe=""))
+        elif place.where == "query":
+            query += _pairs(place, value)
+        elif place.where == "header":
+            headers[place.name] = _joined(place, value).replace("\r", " ").replace("\n", " ")
         else:
             body = value
     return Asked(operation.method, path, query, headers, operation.content if body is not None else "", body)
 
 
+def _pairs(place: Place, value: Json) -> list[tuple[str, str]]:
+    if isinstance(value, dict) and place.style in ("each", "deep"):
+        deep = place.style == "deep"
+        return [(f"{place.name}[{key}]" if deep else key, _text(one)) for key, one in value.items()]
+    if isinstance(value, list) and place.style in ("each", "deep"):
+        return [(place.name, _text(one)) for one in value]
+    return [(place.name, _joined(place, value))]
+
+
+def _joined(place: Place, value: Json) -> str:
+    """A value as one text."""
+    if place.style == "json":
+        return msgspec.json.encode(value).decode()
+    mark = place.style if len(place.style) == 1 else ","
+    if isinstance(value, dict):
+        return mark.join(_text(part) for pair in value.items() for part in pair)
+    return mark.join(map(_text, value)) if isinstance(value, list) else _text(value)
+
+
 def _text(value: Json) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()

@@ -20,17 +20,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from dockyard.addresses import Guard
 from dockyard.errors import EngineUnavailable, InvalidRequest
 from dockyard.settings import Settings
 from dockyard.tools.model import Server, ToolFailed
 from dockyard.tools.runners import _egress, _engine, _given, _listen
 from dockyard.tools.runners._child import child, finish
 from dockyard.tools.runners._command import ran
-from dockyard.tools.runners._guard import Guard
 from dockyard.tools.runners._log import ServerLog
 
 REMOVE_SECONDS = 20.0
 START_SECONDS = 15.0
+LATE_SECONDS = 5.0
+LATE_TRIES = 20
 _numbers = itertools.count(1)
 _WATCH = 'read -r _; exec "$@"'
 
@@ -100,6 +102,8 @@ class Container:
             status, _, error = await self._cli.run(*words, env=broken, pass_fds=(descriptor,))
         finally:
             os.close(descriptor)
+        if status < 0:
+            await self._late(name)
         if status:
             raise ToolFailed(f"server {server.name!r}: its container can't be made: {error.strip()[-1000:]}")
 
@@ -129,6 +133,14 @@ class Container:
             watcher.kill()
             await watcher.wait()
             await self._cli.run("rm", "--force", name)
+
+    async def _late(self, name: str) -> None:
+        """The command was killed, and the engine may still make what it was asked for: wait for that, and remove it."""
+        for _ in range(LATE_TRIES):
+            _, out, _ = await self._cli.run("rm", "--force", name)
+            if name in out:
+                return
+            await asyncio.sleep(LATE_SECONDS / LATE_TRIES)
 
     async def _sweep(self) -> None:
         """Take away containers whose Dockyard has ended."""

@@ -15,11 +15,11 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from dockyard.addresses import Guard
 from dockyard.errors import DockyardError, InvalidRequest, SourceUnreachable
 from dockyard.settings import Settings
 from dockyard.tools.model import Outcome, Server, ToolFailed
 from dockyard.tools.runners import _given, _operations
-from dockyard.tools.runners._guard import Guard
 from dockyard.types import Json
 
 DOCUMENT_BYTES = 8 << 20

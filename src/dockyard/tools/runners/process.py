@@ -17,18 +17,18 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dockyard.addresses import Guard
 from dockyard.errors import DockyardError, EngineUnavailable
+from dockyard.sandbox import cgroup, jail, user
 from dockyard.settings import Settings
 from dockyard.tools.model import Server
-from dockyard.tools.runners import _cgroup, _egress, _given, _relay, _sandbox
+from dockyard.tools.runners import _egress, _given, _relay, _sandbox
 from dockyard.tools.runners._child import child, finish
-from dockyard.tools.runners._guard import Guard
 from dockyard.tools.runners._log import ServerLog
 
 INSTALL = "apt-get install bubblewrap (or dnf, pacman, apk); servers of kind container need no bubblewrap"
 _OWN_PROCESSES = 6
 """Of the sandbox itself, in its control group."""
-_JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
 _PREFIX = "dockyard-tool-"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -70,13 +70,13 @@ class Process:
         if missing:
             raise EngineUnavailable(missing, hint=INSTALL)
         program = _program(server, command[0])
-        binds = {str(path): (path.resolve(), False) for path in (*_sandbox.needs(program), *extra)}
+        binds = {str(path): (path.resolve(), False) for path in (*jail.needs(program), *extra)}
         binds |= _sandbox.shared(server, self._settings.home_path)
         env = {
             "PATH": f"{Path(program).parent}:{_PATH}",
-            "HOME": _sandbox.HOME,
+            "HOME": jail.HOME,
             "LANG": "C.UTF-8",
-            "TMPDIR": _sandbox.TEMPORARY,
+            "TMPDIR": jail.TEMPORARY,
         }
         env |= _given.environment(server, secrets)
         log = ServerLog(self._settings.home_path / "logs" / "tools", server.name, secrets)
@@ -86,19 +86,21 @@ class Process:
             relay = None
             if server.sandbox.hosts:
                 relay = await self._way_out(server, stack, log)
-                python = _sandbox.python()
-                binds |= {str(path): (path.resolve(), False) for path in _sandbox.needs(python)}
-                prefix = [python, "-I", "-S", _sandbox.RELAY, _sandbox.SOCKET, str(_egress.PORT)]
+                python = jail.python()
+                binds |= {str(path): (path.resolve(), False) for path in jail.needs(python)}
+                prefix = [python, "-I", "-S", jail.RELAY, jail.SOCKET, str(_egress.PORT)]
                 env = {**_egress.variables(), **env}
-            files = {path: stack.enter_context(_content(text)) for path, text in _sandbox.FILES.items()}
-            inside = _sandbox.arguments(binds, files, cwd=server.cwd, relay=relay)
+            files = {path: stack.enter_context(jail.content(text)) for path, text in jail.FILES.items()}
+            inside = jail.arguments(binds, files, cwd=server.cwd, relay=relay)
             group = _group(server)
             stack.push_async_callback(lambda: finish(group.remove()))
             limits = _limits(server, group)
             if server.sandbox.seconds:
                 watch = asyncio.create_task(group.watch(server.sandbox.seconds))
                 stack.callback(watch.cancel)
-            argv = [*_limited(group), _found("bwrap"), *inside, "--", *limits, *prefix, program, *command[1:]]
+            runs_as = await self._user(server, binds, relay)
+            bwrap = [*group.entry(), *user.prefix(runs_as), jail.found("bwrap")]
+            argv = [*bwrap, *inside, "--", *limits, *prefix, program, *command[1:]]
             transport = child(
                 argv,
                 name=server.name,
@@ -108,6 +110,17 @@ class Process:
                 complaint=group.complaint,
             )
             yield await stack.enter_async_context(transport)
+
+    async def _user(
+        self, server: Server, binds: dict[str, tuple[Path, bool]], relay: tuple[Path, Path] | None
+    ) -> int | None:
+        """Who the server is outside of its sandbox; its way out is that user's from now on."""
+        script = [] if relay is None else [relay[0]]
+        found = await asyncio.to_thread(user.chosen, server.name, binds, script)
+        if found is not None and relay is not None:
+            for path in (relay[1].parent, relay[1]):
+                os.chown(path, found, found)
+        return found
 
     async def _way_out(self, server: Server, stack: contextlib.AsyncExitStack, log: ServerLog) -> tuple[Path, Path]:
         """A proxy for this server; the relay's script, and the socket that it shall lead to."""
@@ -130,12 +143,8 @@ def unavailable() -> str | None:
     """Why no sandbox can be made here, or None. Cheap: whether the kernel lets us is found out by the first start."""
     if sys.platform != "linux":
         return "tool servers of kind process need Linux, for their sandbox"
-    missing = [name for name in ("bwrap", "prlimit") if _found(name) == ""]
+    missing = [name for name in ("bwrap", "prlimit") if jail.found(name) == ""]
     return f"the sandbox of tool servers needs {' and '.join(missing)}, not found here" if missing else None
-
-
-def _found(name: str) -> str:
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/bin:/bin") or ""
 
 
 def _program(server: Server, word: str) -> str:
@@ -152,12 +161,12 @@ def _program(server: Server, word: str) -> str:
     return os.path.normpath(found)
 
 
-def _group(server: Server) -> _cgroup.Group:
+def _group(server: Server) -> cgroup.Group:
     policy = server.sandbox
-    return _cgroup.make(policy.memory, policy.processes and policy.processes + _OWN_PROCESSES, policy.cpus)
+    return cgroup.make(policy.memory, policy.processes and policy.processes + _OWN_PROCESSES, policy.cpus)
 
 
-def _limits(server: Server, group: _cgroup.Group) -> list[str]:
+def _limits(server: Server, group: cgroup.Group) -> list[str]:
     """What is set on each process since the control group does not bound it. Raises EngineUnavailable."""
     policy = server.sandbox
     if policy.processes and "pids" not in group.folders and os.geteuid() == 0:
@@ -165,28 +174,11 @@ def _limits(server: Server, group: _cgroup.Group) -> list[str]:
             "the number of a tool server's processes can't be bounded here: the kernel does not count root's",
             hint="run Dockyard as an ordinary user, or where it may make control groups",
         )
-    return _sandbox.limits(
+    return jail.limits(
         processes=0 if "pids" in group.folders else policy.processes,
         memory=0 if "memory" in group.folders else policy.memory,
         seconds=policy.seconds,
     )
-
-
-def _limited(group: _cgroup.Group) -> list[str]:
-    joins = group.joins
-    return ["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins] if joins else []
-
-
-@contextlib.contextmanager
-def _content(text: str) -> Any:
-    """A descriptor that this text can be read from."""
-    descriptor = os.memfd_create("dockyard")
-    try:
-        os.write(descriptor, text.encode())
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 PLUGIN = Process

@@ -5,18 +5,18 @@ Redirects are followed within the origin, and each is checked again; headers car
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from dockyard.addresses import Guard
 from dockyard.errors import SourceUnreachable
 from dockyard.settings import Settings
 from dockyard.tools.model import Server, ToolFailed
 from dockyard.tools.runners import _given
 from dockyard.tools.runners._groups import unwrapped
-from dockyard.tools.runners._guard import Guard
 
-EVENT_BYTES = 4 << 20
 STREAM_SECONDS = 300.0
 
 
@@ -44,10 +44,14 @@ class Remote:
         headers = _given.headers(server, secrets)
         await _http.check(self._guard, server.url)
         stream = max(STREAM_SECONDS, server.call_seconds)
+        transport = _http.Guarded(self._guard, rpc=True)
         client = _http.client(
-            self._guard, headers=headers, seconds=server.call_seconds, stream_seconds=stream, rpc=True
+            self._guard, headers=headers, seconds=server.call_seconds, stream_seconds=stream, transport=transport
         )
-        opened = _sse(server, client) if server.transport == "sse" else _streamable(server, client)
+        if server.transport == "sse":
+            opened = _sse(server, client)
+        else:
+            opened = _streamable(server, client, transport, self._lean(server, headers))
         try:
             with unwrapped():
                 async with client, opened as streams:
@@ -56,11 +60,49 @@ class Remote:
             told = str(error) or type(error).__name__
             raise SourceUnreachable(f"server {server.name!r} does not answer: {told}") from error
 
+    def _lean(self, server: Server, headers: dict[str, str]) -> Any:
+        """A lean client for this server, or None where it needs more than that can do."""
+        from dockyard.tools.runners._lean import Lean
 
-def _streamable(server: Server, client: Any) -> contextlib.AbstractAsyncContextManager[Any]:
+        own = {"User-Agent": "dockyard", "Accept": "application/json, text/event-stream"}
+        try:
+            return Lean(self._guard, server.url, {**own, "Content-Type": "application/json", **headers})
+        except ValueError:
+            return None
+
+
+@contextlib.asynccontextmanager
+async def _streamable(server: Server, client: Any, transport: Any, lean: Any) -> AsyncIterator[Any]:
+    """The package's transport, and beside it the short way for requests that need no more than a POST."""
+    import anyio
     from mcp.client.streamable_http import streamable_http_client
 
-    return streamable_http_client(server.url, http_client=client, max_sse_event_size=EVENT_BYTES)
+    from dockyard.tools.runners._posts import Posts
+    from dockyard.tools.sdk import Transport
+    from dockyard.tools.sdk_direct import EVENT_BYTES
+
+    async with streamable_http_client(server.url, http_client=client, max_sse_event_size=EVENT_BYTES) as (read, write):
+        if lean is None:
+            yield Transport(read, write)
+            return
+        heard, merged = anyio.create_memory_object_stream[Any](0)
+        pump = asyncio.create_task(_pump(read, heard))
+        posts = Posts(lean, lambda: transport.session, heard.send)
+        try:
+            yield Transport(merged, write, None, posts)
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+            await posts.close()
+            merged.close()
+
+
+async def _pump(read: Any, heard: Any) -> None:
+    import anyio
+
+    with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError), heard:
+        async for item in read:
+            await heard.send(item)
 
 
 def _sse(server: Server, client: Any) -> contextlib.AbstractAsyncContextManager[Any]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from dockyard.errors import DockyardError
 from dockyard.settings import Settings
+from dockyard.tools import platform
 from dockyard.tools.model import Approval, Decision, Outcome, Server, Session, Tool, ToolDenied
 from dockyard.tools.safety import suspect
 from dockyard.tools.safety.approvals import Approvals, Standing
@@ -73,6 +74,8 @@ class Safety:
                 raw=raw,
                 labels=labels_of(server, raw),
                 fingerprint=fingerprint(raw),
+                scope="manage" if server.kind == platform.KIND else "infer",
+                asks=server.kind == platform.KIND and name not in platform.READS,
             )
             for name, raw in found.items()
             if name in passing

@@ -2,16 +2,20 @@
 
 ``<home>/mcp/audit.jsonl`` has a line a call; each line holds the hash of the one before it, across files that were put
 aside when they were full (``audit-<number of the first line>.jsonl``). ``audit.head`` has the number and hash of the
-last line, so that lines cut off at the end are missed too. Who can write all these files can write a history that fits
-together: to be safe from that, copy ``audit.head`` elsewhere now and then.
+last line, so that lines cut off at the end are missed too. Both are written in place, the line first, so that a process
+that is killed between the two leaves a line that the next one counts. Who can write all these files can write a history
+that fits together: to be safe from that, copy ``audit.head`` elsewhere now and then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +25,20 @@ from filelock import FileLock, Timeout
 
 from dockyard.types import Json
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 32 << 20
 """A file that is longer is put aside."""
 START = "0" * 64
+WAIT_SECONDS = 5.0
+"""For other processes that write."""
+HEAD_BYTES = 256
+"""Of ``audit.head``, always: what is written over it leaves nothing of what was there."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,20 +64,17 @@ class Audit:
         self.path = home / "mcp" / "audit.jsonl"
         self.lost = 0
         self._most = most_bytes
-        self._lock: FileLock | None = None
+        self._lock: contextlib.AbstractContextManager[object] | None = None
 
     def write(self, facts: dict[str, Json]) -> None:
         """Add a line. A disk that is full stops no call: the line is lost, counted and told to the server's log."""
         try:
             with self._turn():
-                head = self._mended(self._head())
+                head = self._mended(self._known())
                 if head.size >= self._most:
                     self._put_aside(head)
                 line = json.dumps({"number": head.number + 1, "previous": head.hash, **facts}, ensure_ascii=True)
-                with self.path.open("a") as file:
-                    file.write(line + "\n")
-                    file.flush()
-                    size = os.fstat(file.fileno()).st_size
+                size = _append(self.path, head.size, line.encode() + b"\n")
                 self._keep(_Head(head.number + 1, _hash(line), size, head.first))
         except (OSError, Timeout) as error:
             self.lost += 1
@@ -83,7 +93,10 @@ class Audit:
         """Read all of it and say whether it fits together."""
         number, hash_, first, count = 0, "", 0, 0
         with self._turn():
-            start = self._mended(self._head()).first
+            try:
+                start = self._mended(self._head()).first
+            except msgspec.DecodeError as error:
+                return Verdict(lines=0, first=0, broken=f"{self._head_path.name} is damaged: {error}")
             for where, line in self._lines():
                 try:
                     record: dict[str, Any] = json.loads(line)
@@ -128,6 +141,19 @@ class Audit:
         except FileNotFoundError:
             return _Head()
 
+    def _known(self) -> _Head:
+        """The head, or where that is damaged, one made of the last line: calls are written down all the same."""
+        try:
+            return self._head()
+        except msgspec.DecodeError as error:
+            log.error("%s is damaged and is made anew: %s", self._head_path, error)
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        try:
+            last, first = json.loads(lines[-1]), json.loads(lines[0])
+            return _Head(last["number"], _hash(lines[-1]), self.path.stat().st_size, first["number"])
+        except (ValueError, KeyError, TypeError, IndexError):
+            return _Head()
+
     def _mended(self, head: _Head) -> _Head:
         """The head with what a process may have done just before it died: a line written, or the file put aside."""
         try:
@@ -147,19 +173,78 @@ class Audit:
         return _Head(head.number, head.hash, size, head.first)
 
     def _keep(self, head: _Head) -> None:
-        part = self._head_path.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(head))
-        part.replace(self._head_path)
+        descriptor = os.open(self._head_path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, msgspec.json.encode(head).ljust(HEAD_BYTES - 1) + b"\n")
+        finally:
+            os.close(descriptor)
 
     @property
     def _head_path(self) -> Path:
         return self.path.with_name("audit.head")
 
-    def _turn(self) -> FileLock:
+    def _turn(self) -> contextlib.AbstractContextManager[object]:
         if self._lock is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = FileLock(self.path.with_name("audit.lock"), timeout=5)
+            path = self.path.with_name("audit.lock")
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = FileLock(path, timeout=WAIT_SECONDS) if fcntl is None else _Flock(path)
         return self._lock
+
+
+class _Flock:
+    """A lock between threads and processes whose file stays open: every call takes it, so it must cost nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.Lock()
+        self._file = -1
+
+    def __enter__(self) -> None:
+        end = time.monotonic() + WAIT_SECONDS
+        if not self._threads.acquire(timeout=WAIT_SECONDS):
+            raise Timeout(str(self._path))
+        try:
+            while not self._taken():
+                if time.monotonic() > end:
+                    raise Timeout(str(self._path))
+                time.sleep(0.002)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def _taken(self) -> bool:
+        if self._file < 0:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if os.fstat(self._file).st_nlink:
+            return True
+        os.close(self._file)  # the file was taken away, and others may lock another by now
+        self._file = -1
+        return False
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def __del__(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+
+def _append(path: Path, size: int, line: bytes) -> int:
+    """The file's new size. A line that does not fit on the disk is taken back, so that the next does not follow it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        if os.write(descriptor, line) != len(line):
+            os.ftruncate(descriptor, size)
+            raise OSError(f"there is no room for a line of {len(line)} bytes")
+    finally:
+        os.close(descriptor)
+    return size + len(line)
 
 
 def _hash(line: str) -> str:

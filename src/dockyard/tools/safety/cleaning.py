@@ -72,6 +72,7 @@ class Cleaner:
     def incoming(self, tool: Tool, outcome: Outcome) -> tuple[Outcome, str | None]:
         """The result as it may pass, and what in it talks to the model as its user would, if anything does."""
         value: dict[str, Json] = {"content": outcome.content, "structured": outcome.structured}
+        value |= {"extra": outcome.extra, "meta": outcome.meta}
         done: dict[str, Json] = {}
         if _size(value) > self._most:
             value, done["cut"] = self._cut(value), True
@@ -91,11 +92,9 @@ class Cleaner:
             done["warning"] = f"the text {ordering}"
         if done or "untrusted-in" in tool.labels:
             done |= {"server": tool.server, "tool": tool.name, "untrusted": "untrusted-in" in tool.labels}
-        meta = mapped(outcome.meta, self._text) | ({MARK: done} if done else {})
-        return (
-            msgspec.structs.replace(outcome, content=cleaned["content"], structured=cleaned["structured"], meta=meta),
-            ordering,
-        )
+        told = {name: one for name, one in cleaned["meta"].items() if name != MARK}  # which is for us to say
+        cleaned = {**cleaned, "meta": told | ({MARK: done} if done else {})}
+        return msgspec.structs.replace(outcome, **cleaned), ordering
 
     def clean(self, value: Json) -> Json:
         self._all()
@@ -125,8 +124,12 @@ class Cleaner:
         return mapped(value, credentials.without) if self._mode == "redact" else value
 
     def _cut(self, value: dict[str, Json]) -> dict[str, Json]:
-        """Content up to the bound, of which the last is a text. Structured content can't be cut and keep its form."""
+        """Content up to the bound, of which the last is a text. Structured content can't be cut and keep its form.
+
+        What the protocol does not name is left out, and so is what is said of the result, if that is long.
+        """
         structured = value["structured"]
+        rest = {"structured": structured, "extra": {}, "meta": value["meta"] if _size(value["meta"]) < MARGIN else {}}
         room = self._most - (_size(structured) if structured is not None else 0)
         if room < 0:
             raise ToolFailed("the structured result of a tool is too long", hint="set tools_result_bytes higher")
@@ -135,10 +138,11 @@ class Cleaner:
             size = _size(part)
             if size > room:
                 whole = str(part.get("text")) if isinstance(part, dict) and part.get("type") == "text" else ""
-                return {"content": [*content, {"type": "text", "text": whole[:room]}], "structured": structured}
+                cut = {"type": "text", "text": whole[:room]}
+                return {"content": [*content, cut], **rest}
             content.append(part)
             room -= size
-        return {"content": [*content, {"type": "text", "text": ""}], "structured": structured}
+        return {"content": [*content, {"type": "text", "text": ""}], **rest}
 
 
 def _size(value: Json) -> int:

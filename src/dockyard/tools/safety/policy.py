@@ -64,7 +64,10 @@ def parse(text: str) -> Rule:
 
 
 class Policy:
-    """The first rule that covers a call decides. Where none does, the call is allowed, unless taint says to ask."""
+    """The first rule that covers a call decides; no rule gives a tool to a principal without the scope that it needs.
+
+    Where no rule does, the call is allowed, unless the tool or taint says to ask.
+    """
 
     def __init__(self, rules: Iterable[str], taint: Taint) -> None:
         self._rules = tuple(parse(rule) for rule in rules)
@@ -72,10 +75,12 @@ class Policy:
         self.version = digest([[str(rule) for rule in self._rules], taint])[7:19]
 
     def decide(self, session: Session, tool: Tool) -> Decision:
+        if tool.scope not in session.principal.scopes:
+            return Decision(action="deny", reason=f"it needs a key with the scope {tool.scope!r}")
         for rule in self._rules:
             if rule.covers(session, tool):
                 return Decision(action=rule.action, reason=f"rule `{rule}`")
-        reason = why_ask(session.taint, tool, self._taint)
+        reason = why_ask(session.taint, tool, self._taint) or ("it changes what runs here" if tool.asks else "")
         return Decision(action="ask", reason=reason) if reason else Decision(action="allow")
 
 
