@@ -8,7 +8,10 @@ from benchmarks._bars import main
 from benchmarks.serving import adapters, batch, fleet, latency, throughput
 
 GROUPS = {
-    "throughput": throughput.rows,
+    "same": throughput.same_rows,
+    "busy": throughput.busy_rows,
+    "best": throughput.best_rows,
+    "vllm": throughput.vllm_rows,
     "prefix": latency.prefix_rows,
     "adapters": adapters.rows,
     "fleet": fleet.rows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from dockyard.errors import Overloaded, WorkerCrashed
@@ -25,6 +26,22 @@ async def test_an_answer_ends_once_and_its_last_chunk_has_the_usage(any_engine: 
     assert usage is not None
     assert usage.prompt_tokens > 0
     assert usage.completion_tokens == 5
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_what_was_taken_so_far_is_told_where_it_is_asked_for(any_engine: Runner, n: int) -> None:
+    request = msgspec.structs.replace(
+        ask("one two three", sampling=Sampling(max_tokens=5, n=n, ignore_eos=True)), counting=True
+    )
+    chunks = await collect(any_engine, request)
+    usage = chunks[-1].usage
+    assert usage is not None
+    told = [chunk.so_far for chunk in chunks[:-1] if chunk.finish is None]
+    counted = [each.completion_tokens for each in told if each is not None]
+    assert len(counted) == len(told) > 0
+    assert counted == sorted(counted)
+    assert 1 <= counted[0] <= counted[-1] <= usage.completion_tokens == 5 * n
+    assert {each.prompt_tokens for each in told if each is not None} == {usage.prompt_tokens}
 
 
 async def test_prompts_without_a_template_as_text_and_as_token_ids(any_engine: Runner) -> None:

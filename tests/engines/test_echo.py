@@ -79,7 +79,7 @@ async def test_its_speed_holds() -> None:
     runner = await echo(speed=100)
     begun = time.monotonic()
     await asyncio.gather(*(collect(runner, ask("w " * 19, number, Sampling())) for number in range(20)))
-    assert 0.19 < time.monotonic() - begun < 1.0
+    assert 0.19 < time.monotonic() - begun < 3.0, "one after the other would take four seconds"
 
 
 async def test_without_a_limit_it_lets_others_run() -> None:

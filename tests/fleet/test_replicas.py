@@ -194,6 +194,29 @@ async def test_keep_alive_of_a_request_unloads_keeps_or_pins(tmp_path: Path) -> 
         assert expires > time.time() + 900, "it holds until another is given, or the model is gone"
 
 
+async def test_models_that_never_idle_out_still_make_room(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script(size=60), "b": Script(size=60)}, idle_seconds=-1) as (fleet, stage):
+        for name in ("a", "b", "a"):
+            assert await ask(fleet, name) == "one two three"
+            assert [row.expires_at for row in fleet.models() if row.state == "ready"] == [None]
+        assert len(stage.live()) == 1
+
+
+async def test_a_keep_alive_without_the_right_to_it_leaves_a_pinned_model_pinned(tmp_path: Path) -> None:
+    async with staged(tmp_path, {"a": Script(size=60), "b": Script(size=60)}) as (fleet, stage):
+        (await fleet.lease("a", keep_alive=-1)).release()
+        for kind, seconds in (("chat", 0.01), ("chat", 0), ("complete", 0.01)):
+            (await fleet.lease("a", kind, keep_alive=seconds, unpin=False)).release()
+        assert fleet.models()[0].expires_at is None
+        with pytest.raises(InsufficientMemory, match="pinned models leave"):
+            await fleet.lease("b")
+        (await fleet.lease("a", keep_alive=0.01)).release()
+        await until(lambda: stage.live() == [])
+        await fleet.preload("a", pin=True)
+        (await fleet.lease("a", keep_alive=0, unpin=False)).release()
+        assert fleet.models()[0].expires_at is None
+
+
 async def test_a_replica_that_fails_every_request_is_loaded_anew(tmp_path: Path) -> None:
     async with staged(tmp_path, {"a": Script(rejects=EngineError("the cache is corrupt"))}) as (fleet, stage):
         for _ in range(3):

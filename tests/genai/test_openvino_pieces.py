@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +15,13 @@ from hypothesis import strategies as st
 from dockyard.engines import create
 from dockyard.engines._openvino_plan import refusal
 from dockyard.engines._openvino_prefix import Prefixes
+from dockyard.engines._openvino_request import Prompter
 from dockyard.engines._openvino_text import Stops
 from dockyard.engines._openvino_turns import Turns
 from dockyard.errors import InvalidRequest
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
-from dockyard.types import LoadOptions
+from dockyard.types import LoadOptions, Request
 
 from .conftest import files_of
 
@@ -91,6 +94,8 @@ def test_whole_blocks_of_a_prefix_count_and_the_oldest_go() -> None:
     [
         ({"nonsense": 1}, "flags"),
         ({"kv_precision": "q2"}, "flags"),
+        ({"kv_precision": "bf16", "precision": "q8"}, "flags.kv_precision"),
+        ({"kv_precision": "bf16", "precision": "f32"}, "flags.kv_precision"),
         ({"step_tokens": 1}, "flags.step_tokens"),
         ({"kv_tokens": 64}, "flags"),
     ],
@@ -125,3 +130,20 @@ def test_models_that_would_be_wrong_are_refused(starter_gguf: Path, facts: dict[
     assert refusal(files) is None
     changed = msgspec.structs.replace(files, facts=msgspec.structs.replace(files.facts, **facts))
     assert why in (refusal(changed) or "")
+
+
+class _Begins:
+    """A tokenizer whose model begins with token 1; a character is a token."""
+
+    chat_template = "{{ messages }}"
+
+    def encode(self, text: str, add_special_tokens: bool) -> SimpleNamespace:
+        ids = [1] * add_special_tokens + [ord(each) for each in text]
+        return SimpleNamespace(input_ids=SimpleNamespace(data=np.array([ids])))
+
+
+def test_what_a_model_begins_with_is_left_out_where_it_is_asked_for() -> None:
+    prompter = Prompter(_Begins(), None, 64)
+    asked = Request(id="t", kind="tokenize", prompt="ab")
+    assert prompter.tokens(asked) == [1, 97, 98]
+    assert prompter.tokens(asked, special=False) == [97, 98]

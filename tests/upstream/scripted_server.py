@@ -14,7 +14,13 @@ class Reply:
     """``body`` is sent in parts, ``gap`` seconds between them; ``cut`` hangs up before the end is announced."""
 
     def __init__(
-        self, *body: str, status: int = 200, gap: float = 0.0, cut: bool = False, head: float = 0.0, **headers: str
+        self,
+        *body: str | bytes,
+        status: int = 200,
+        gap: float = 0.0,
+        cut: bool = False,
+        head: float = 0.0,
+        **headers: str,
     ) -> None:
         self.status, self.body, self.gap, self.cut, self.head = status, body, gap, cut, head
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -64,7 +70,7 @@ class Scripted:
             lines += [f"{name}: {value}" for name, value in reply.headers.items()]
             writer.write("\r\n".join([*lines, "", ""]).encode())
             for part in reply.body:
-                data = part.encode()
+                data = part.encode() if isinstance(part, str) else part
                 writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
                 await writer.drain()
                 await asyncio.sleep(reply.gap)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_server import USAGE, Reply, events, said, scripted
 
-from dockyard.engines import builtin, choose
+from dockyard.engines import _upstream_wire, builtin, choose
 from dockyard.engines._upstream_errors import Refusal, seconds
 from dockyard.engines.upstream import Remote
 from dockyard.errors import (
@@ -29,7 +29,7 @@ from dockyard.errors import (
 )
 from dockyard.hardware import detect
 from dockyard.settings import Settings, Upstream
-from dockyard.types import Chunk, LoadOptions, Message, Request, Sampling
+from dockyard.types import Chunk, LoadOptions, Message, Request, Sampling, Usage
 
 pytestmark = pytest.mark.anyio
 SECRET = "sk-verysecret-4711"
@@ -93,6 +93,28 @@ async def test_what_is_sent_and_what_comes_back(tmp_path: Path) -> None:
         "max_tokens": 5, "temperature": 0.5, "top_k": 3, "stop": ["x"], "logprobs": True, "top_logprobs": 1,
         "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
+
+
+async def test_usage_so_far_is_asked_of_the_other_server_and_told(tmp_path: Path) -> None:
+    pieces = [
+        {
+            "choices": [{"index": 0, "delta": {"content": text}}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": count},
+        }
+        for count, text in enumerate(["Hel", "lo"], 1)
+    ]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    total = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}
+    messages = (Message(role="user", content="hi"),)
+    async with scripted(Reply(*events(*pieces, end, total))) as server:
+        engine = await connect(server.url, tmp_path)
+        chunks = await collect(engine, Request(id="1", messages=messages, counting=True))
+        await engine.close()
+    assert server.requests[0][2]["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert [chunk.so_far and chunk.so_far.completion_tokens for chunk in chunks] == [1, 2, None]
+    assert chunks[-1].usage == Usage(prompt_tokens=9, completion_tokens=3)
+    with pytest.raises(UnsupportedParameter, match="continuous_usage_stats"):
+        _upstream_wire.body(Request(id="1", messages=messages, counting=True), "gpt", strict=True)
 
 
 async def test_completions_with_their_logprobs(tmp_path: Path) -> None:

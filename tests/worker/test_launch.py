@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import psutil
@@ -22,7 +23,7 @@ async def test_a_spare_is_taken_by_the_next_worker(tmp_path: Path) -> None:
     assert files is not None
     plan = engines.create("echo-worker").plan(files, LoadOptions(), Settings(), detect())
     launch.prepare("echo-worker")
-    (spare,) = [p for p in psutil.Process().children() if "dockyard.engines.worker" in p.cmdline()]
+    spare = the_spare()
     worker = WorkerProcess(files, plan, tmp_path / "logs" / "worker.log")
     await worker.start()
     try:
@@ -37,16 +38,26 @@ async def test_a_spare_is_taken_by_the_next_worker(tmp_path: Path) -> None:
     assert not spare.is_running()
 
 
+def the_spare() -> psutil.Process:
+    """The kernel tells a program's arguments a moment after it has begun."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        for process in psutil.Process().children():
+            if "dockyard.engines.worker" in process.cmdline():
+                return process
+    raise AssertionError("no spare was started")
+
+
 async def test_a_spare_that_nobody_took_is_ended() -> None:
     launch.prepare("llamacpp")
-    (spare,) = [p for p in psutil.Process().children() if "dockyard.engines.worker" in p.cmdline()]
+    spare = the_spare()
     launch.discard()
     assert not spare.is_running()
 
 
 async def test_a_spare_that_died_is_not_taken() -> None:
     launch.prepare("llamacpp")
-    (spare,) = [p for p in psutil.Process().children() if "dockyard.engines.worker" in p.cmdline()]
+    spare = the_spare()
     spare.kill()
     spare.wait()
     assert launch.take() is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from dockyard.engines import LoadPlan
 from dockyard.errors import ContextOverflow, UnsupportedParameter
 from dockyard.settings import Settings
@@ -63,6 +65,8 @@ def answer(request: Request, context: int, known: Vocabulary) -> list[Chunk]:
 
         chunks = _echo_script.play(request, said, prompt_tokens)
     chunks = chunks or say(request, said, prompt_tokens)
+    if request.counting:
+        chunks = _counted(chunks, prompt_tokens)
     if request.sampling.prompt_logprobs is not None:
         from dockyard.engines import _echo_numbers
 
@@ -110,6 +114,16 @@ def ended(chunks: list[Chunk], n: int, finish: str, usage: Usage, stop: str | No
         told = Chunk(last.text, last.index, finish, ends, last.logprobs, last.reasoning, last.tool_calls, stop=stop)
         chunks[index - n] = told
     return chunks
+
+
+def _counted(chunks: list[Chunk], prompt_tokens: int) -> list[Chunk]:
+    """The same, each saying what was taken so far."""
+    found, count = [], 0
+    for chunk in chunks:
+        count += bool(chunk.text or chunk.reasoning or chunk.tool_calls)
+        so_far = Usage(prompt_tokens=prompt_tokens, completion_tokens=count)
+        found.append(msgspec.structs.replace(chunk, so_far=so_far))
+    return found
 
 
 def within(tokens: int, context: int) -> None:

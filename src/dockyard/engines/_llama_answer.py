@@ -52,7 +52,10 @@ class _Usage(msgspec.Struct):
 
 
 class _Timings(msgspec.Struct):
+    cache_n: int = 0
+    prompt_n: int = 0
     prompt_ms: float = 0.0
+    predicted_n: int = 0
     predicted_ms: float = 0.0
 
 
@@ -85,9 +88,11 @@ class Answer:
     ``yielded`` is True where it was cut off to leave room in the pool, and ``silent`` while nothing was emitted.
     """
 
-    def __init__(self, emit: Emit, logprobs: int | None, share: Share) -> None:
+    def __init__(self, emit: Emit, logprobs: int | None, share: Share, *, counting: bool = False) -> None:
         self._emit = emit
         self._logprobs = logprobs
+        self._counting = counting
+        self._drawn: dict[int, int] = {}
         self._share = share
         self.yielded = False
         self.silent = True
@@ -106,7 +111,7 @@ class Answer:
         if event.prompt_progress is not None:
             self._share.prompt(event.prompt_progress.total)
         for choice in event.choices:
-            chunk = self._chunk(choice)
+            chunk = self._chunk(choice, self._so_far(choice.index, event.timings) if self._counting else None)
             if choice.finish_reason is None:
                 if chunk is not None:
                     self.silent = False
@@ -137,7 +142,18 @@ class Answer:
         self._emit(Chunk(held.text, held.index, held.finish, self._usage, held.logprobs, held.reasoning,
                          held.tool_calls))  # fmt: skip
 
-    def _chunk(self, choice: _Choice) -> Chunk | None:
+    def _so_far(self, index: int, timings: _Timings | None) -> Usage | None:
+        """What the request took until now, of what llama.cpp says of one choice."""
+        if timings is None:
+            return None
+        self._drawn[index] = timings.predicted_n
+        return Usage(
+            prompt_tokens=timings.cache_n + timings.prompt_n,
+            completion_tokens=sum(self._drawn.values()),
+            cached_tokens=timings.cache_n,
+        )
+
+    def _chunk(self, choice: _Choice, so_far: Usage | None) -> Chunk | None:
         delta = choice.delta
         if delta is None:
             text, reasoning, calls = choice.text or "", "", None
@@ -148,7 +164,7 @@ class Answer:
             logprobs = [_logprob(each, self._logprobs) for each in choice.logprobs.content or ()]
         if not (text or reasoning or calls or logprobs or choice.finish_reason):
             return None
-        return Chunk(text, choice.index, choice.finish_reason, None, logprobs, reasoning, calls)
+        return Chunk(text, choice.index, choice.finish_reason, None, logprobs, reasoning, calls, so_far=so_far)
 
     def _hold(self, chunk: Chunk) -> bool:
         """Usage comes after the end of a choice but belongs on the last chunk: keep that one."""

@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import select
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from dockyard.engines._llama_answer import error_of
 from dockyard.errors import DockyardError, EngineError, WorkerCrashed
 from dockyard.types import Json
+
+PACE = 0.02
+"""Seconds between two looks at an answer under way. Each wakes this process, which delays the next token by what
+that takes, where every core computes."""
 
 
 class Door:
@@ -75,7 +82,7 @@ class Door:
         """POST; ``receive`` gets each event's JSON. Hanging up, as True from it does, frees the slot."""
         with contextlib.closing(_UnixConnection(self._path)) as connection:
             try:
-                connection.request("POST", route, body, self._headers())
+                connection.request("POST", route, body, {**self._headers(), "Connection": "close"})
                 with connection.getresponse() as reply:
                     if reply.status != 200:
                         raise _refusal(reply.status, reply.read())
@@ -83,6 +90,7 @@ class Door:
                         if line.startswith(b"data: {"):
                             if receive(line[6:]):
                                 return
+                            connection.pace()
                         elif line.startswith(b"data: [DONE]"):
                             return
                         else:
@@ -101,8 +109,26 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = self._paced = _Paced(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.connect(self._path)
+
+    def pace(self) -> None:
+        """From now on what comes soon after the last look waits for the next; the end of the answer does not."""
+        self._paced.pacing = True
+
+
+class _Paced(socket.socket):
+    pacing = False
+    _looked = 0.0
+
+    def recv_into(self, *arguments: Any, **named: Any) -> int:
+        if self.pacing and (left := self._looked + PACE - time.monotonic()) > 0:
+            hung_up = select.poll()
+            hung_up.register(self, getattr(select, "POLLRDHUP", 0))  # data does not end the wait
+            hung_up.poll(left * 1000)
+        count = super().recv_into(*arguments, **named)
+        self._looked = time.monotonic()
+        return count
 
 
 def _refusal(status: int, body: bytes) -> DockyardError:

@@ -156,7 +156,7 @@ def draft(files: ModelFiles, name: str, settings: Settings, main: Shape) -> tupl
     from dockyard.artifact.materialize import model_files
     from dockyard.artifact.store import Store
 
-    small = model_files(Store(settings.store_path), name)
+    small = model_files(Store.open(settings), name)
     if small.format != "gguf" or small.facts.vocabulary != files.facts.vocabulary:
         raise InvalidRequest(
             f"flag draft: {name} does not share its vocabulary with {files.reference}", param="flags.draft"

@@ -77,6 +77,8 @@ def body(request: Request, fields: dict[str, Json], parallel: int) -> bytes:
         fields["n"] = sampling.n
     # Progress is only asked for so that a request can be cancelled between two batches of its prompt.
     fields.update(stream=True, stream_options={"include_usage": True}, return_progress=True)
+    if request.counting:
+        fields["timings_per_token"] = True
     return msgspec.json.encode(fields)
 
 

@@ -106,9 +106,9 @@ class Tasks:
         body = {"content": text, "add_special": special, "parse_special": marks}
         return self._told("/tokenize", body, _Tokens).tokens
 
-    def tokenize(self, request: Request, fields: dict[str, Json]) -> Chunk:
+    def tokenize(self, request: Request, fields: dict[str, Json], *, special: bool = True) -> Chunk:
         prompt = self.prompt(request, fields)
-        ids = prompt if isinstance(prompt, list) else self.tokens(prompt)
+        ids = prompt if isinstance(prompt, list) else self.tokens(prompt, special=special)
         return _whole(Result(tokens=tuple(ids)), len(ids))
 
     def detokenize(self, request: Request) -> Chunk:

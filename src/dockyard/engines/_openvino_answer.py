@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from dockyard.engines import Emit
+from dockyard.engines._openvino_sight import Sight
 from dockyard.engines._openvino_text import Stops, Vocabulary
 from dockyard.errors import DockyardError
 from dockyard.types import Chunk, Json, Result, Sampling, TokenLogprob, Usage
@@ -39,6 +40,10 @@ class Choice:
         self._ignore_eos = sampling.ignore_eos
         self._logprobs = sampling.logprobs is not None
 
+    def said(self) -> str:
+        """What was drawn so far, as text."""
+        return self._vocabulary.text(self.produced)
+
     def take(self, ids: list[int], logprobs: list[float], finish: str | None) -> bool:
         """Tokens that were drawn. True: enough, compute no more of this choice."""
         self.produced += ids
@@ -50,8 +55,10 @@ class Choice:
         elif finish is not None:
             text += self._stops.add(self._spelling.end())
             text += self._stops.end()
-        told = [self._logprob(token, value) for token, value in zip(shown, logprobs, strict=False)]
-        return self._tell(text, told if self._logprobs and told else None, finish)
+        told = None
+        if self._logprobs and shown:
+            told = [self._logprob(token, value) for token, value in zip(shown, logprobs, strict=False)]
+        return self._tell(text, told or None, finish)
 
     def _tell(self, text: str, logprobs: list[TokenLogprob] | None, finish: str | None) -> bool:
         reasoning, calls = "", None
@@ -66,8 +73,11 @@ class Choice:
         elif not (text or reasoning or calls or logprobs):
             return self.job.emit(None)
         return self.job.emit(
-            Chunk(text, self.index, finish, usage, logprobs, reasoning, calls, stop=self._stops.hit)
-        ) or (finish is not None)
+            Chunk(
+                text, self.index, finish, usage, logprobs, reasoning, calls, stop=self._stops.hit,
+                so_far=self.job.taken() if self.job.counting else None,
+            )
+        ) or (finish is not None)  # fmt: skip
 
     def _logprob(self, token: int, value: float) -> TokenLogprob:
         piece = self._vocabulary.piece(token)
@@ -75,11 +85,17 @@ class Choice:
 
 
 class Job:
-    """One request. ``key`` names its adapter ("" for none); ``wait`` blocks until it is over and raises what failed."""
+    """One request. ``key`` names its adapter ("" for none); ``counting``: each chunk says what was taken so far.
+    ``sight``: what a model that sees is given in place of ``ids``.
+    ``wait`` blocks until it is over and raises what failed."""
 
-    def __init__(self, ids: Sequence[int], emit: Emit, key: str = "") -> None:
+    def __init__(
+        self, ids: Sequence[int], emit: Emit, key: str = "", *, counting: bool = False, sight: Sight | None = None
+    ) -> None:
         self.ids = list(ids)
+        self.sight = sight
         self.key = key
+        self.counting = counting
         self.emit = emit
         self.choices: list[Choice] = []
         self.cached = 0
@@ -93,10 +109,14 @@ class Job:
         """What it took, if no choice is left to wait for."""
         if any(not choice.finished for choice in self.choices):
             return None
+        return self.taken()
+
+    def taken(self) -> Usage:
+        """What it took until now."""
         now = time.monotonic()
         first = self.first or now
         return Usage(
-            prompt_tokens=len(self.ids),
+            prompt_tokens=len(self.ids) + (self.sight.tokens if self.sight is not None else 0),
             completion_tokens=sum(len(choice.produced) for choice in self.choices),
             cached_tokens=self.cached,
             prefill_seconds=first - self.begun,

@@ -17,9 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dockyard.artifact.formats import read_facts
 from dockyard.artifact.formats.gguf import matrices
 from dockyard.engines._openvino_graph import ROTATED, TENSORS, Block, exact_zero_points, name_modules, turn
+from dockyard.engines._openvino_weights import Weights, rewrite
 from dockyard.errors import LoadFailed
 from dockyard.types import ModelFiles
 
@@ -27,11 +30,12 @@ REVISION = 1
 """Of what is done to the graph here: another number converts anew."""
 
 
-def cached(files: ModelFiles, cache: Path) -> Path:
+def cached(files: ModelFiles, cache: Path, weights: Weights = "file") -> Path:
     """The folder with the IR of a GGUF model; converts it where it is not there yet. Raises LoadFailed."""
     from filelock import FileLock
 
-    name = f"{files.digest.replace(':', '-')}-{version('openvino-genai')}-{REVISION}"
+    kind = "" if weights == "file" else f"-{weights}"
+    name = f"{files.digest.replace(':', '-')}-{version('openvino-genai')}-{REVISION}{kind}"
     target = cache / name
     if target.is_dir():
         return target
@@ -43,16 +47,17 @@ def cached(files: ModelFiles, cache: Path) -> Path:
             shutil.rmtree(left, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix=f"{name}.tmp-", dir=cache))
         try:
-            _in_child(Path(files.weights[0]), fresh)
+            _in_child(Path(files.weights[0]), fresh, weights)
             fresh.rename(target)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 
-def _in_child(source: Path, target: Path) -> None:
+def _in_child(source: Path, target: Path, weights: Weights) -> None:
+    program = [sys.executable, "-P", "-m", "dockyard.engines._openvino_convert"]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "dockyard.engines._openvino_convert", str(source), str(target), str(os.getpid())],
+        [*program, str(source), str(target), str(os.getpid()), weights],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -69,7 +74,7 @@ def _in_child(source: Path, target: Path) -> None:
         )
 
 
-def convert(source: Path, target: Path) -> None:
+def convert(source: Path, target: Path, weights: Weights = "file") -> None:
     """Write the IR of the model, of its tokenizer and of its detokenizer into the empty folder ``target``."""
     import openvino
     import openvino_genai
@@ -92,6 +97,7 @@ def convert(source: Path, target: Path) -> None:
             model = core.read_model(raw / f"{name}.xml")
             if name == "openvino_model":
                 _mend(model, source)
+                rewrite(model, weights)
             elif name == "openvino_tokenizer":
                 _unlimit(model)
             openvino.save_model(model, target / f"{name}.xml", compress_to_fp16=False)
@@ -174,7 +180,7 @@ def main(arguments: list[str]) -> int:
 
     die_with_parent(int(arguments[2]))
     try:
-        convert(Path(arguments[0]), Path(arguments[1]))
+        convert(Path(arguments[0]), Path(arguments[1]), msgspec.convert(arguments[3], Weights))
     except LoadFailed as error:
         print(error.message, flush=True)
         return 1

@@ -39,7 +39,7 @@ def modules(model: Any) -> dict[str, tuple[int, int]]:
     found = {}
     for node in model.get_ordered_ops():
         name = node.get_friendly_name()
-        if node.get_type_name() != "MatMul" or not name.startswith(PREFIX) or not _is_linear(node):
+        if node.get_type_name() != "MatMul" or not name.startswith(PREFIX) or not linear(node):
             continue
         rows, columns = (int(size.get_length()) for size in node.input_value(1).get_partial_shape())
         turned = bool(node.get_attributes()["transpose_b"])
@@ -97,16 +97,16 @@ def turn(values: Any, head_size: int) -> Any:
 
 
 def _layer(layer: int, nodes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    output = next(_above(nodes[f"model.layers.self_attn.add0.layer{layer}"], _is_linear))
+    output = next(_above(nodes[f"model.layers.self_attn.add0.layer{layer}"], linear))
     attention = next(_above(output, lambda node: node.get_type_name() == "ScaledDotProductAttention"))
     for index, name in enumerate(ATTENTION):
-        yield f"self_attn.{name}", next(_above(attention.input_value(index).get_node(), _is_linear))
+        yield f"self_attn.{name}", next(_above(attention.input_value(index).get_node(), linear))
     yield "self_attn.o_proj", output
     product = nodes[f"model.layers.self_attn.mlp.mul.layer{layer}"]
-    gate, up = sorted((value.get_node() for value in product.input_values()), key=_is_linear)
-    yield "mlp.gate_proj", next(_above(gate, _is_linear))
+    gate, up = sorted((value.get_node() for value in product.input_values()), key=linear)
+    yield "mlp.gate_proj", next(_above(gate, linear))
     yield "mlp.up_proj", up
-    yield "mlp.down_proj", next(_above(nodes[f"model.layers.self_attn.add1.layer{layer}"], _is_linear))
+    yield "mlp.down_proj", next(_above(nodes[f"model.layers.self_attn.add1.layer{layer}"], linear))
 
 
 def _above(node: Any, wanted: Callable[[Any], bool]) -> Iterator[Any]:
@@ -126,7 +126,7 @@ def _above(node: Any, wanted: Callable[[Any], bool]) -> Iterator[Any]:
                 level.append(parent)
 
 
-def _is_linear(node: Any) -> bool:
+def linear(node: Any) -> bool:
     """A product with a constant matrix, which may be compressed."""
     if node.get_type_name() != "MatMul":
         return False

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dockyard.engines import LoadPlan
+from dockyard.engines import LoadPlan, _openvino_weights
 from dockyard.engines._openvino_adapters import Weights, read
 from dockyard.engines._openvino_graph import modules
 from dockyard.engines._openvino_plan import Flags
+from dockyard.engines._openvino_sight import sees
 from dockyard.engines._process import tell
 from dockyard.errors import LoadFailed
 from dockyard.types import Adapter
@@ -29,11 +30,14 @@ faster than in bfloat16 on two AMX cores; a prompt of 1,800 tokens took 2.6 time
 class Maker:
     """``use`` and ``renew`` belong to the thread that steps; the rest may be asked from any."""
 
-    def __init__(self, folder: Path, plan: LoadPlan, flags: Flags, always: Sequence[Adapter]) -> None:
+    def __init__(
+        self, folder: Path, plan: LoadPlan, flags: Flags, always: Sequence[Adapter], draft: Path | None = None
+    ) -> None:
         self._folder = folder
+        self._draft = draft
         self._plan = plan
         self._flags = flags
-        self.modules = modules_of(folder)
+        self.modules = {} if sees(folder) else modules_of(folder)
         self._always = [read(adapter, self.modules) for adapter in always]
         self._known: dict[str, Weights] = {}
         self._pipeline: Any = None
@@ -78,20 +82,32 @@ class Maker:
             "INFERENCE_NUM_THREADS": self._plan.threads,
             "KV_CACHE_PRECISION": self._flags.kv_precision,
             "ENABLE_CPU_PINNING": False,
-            "sampler_num_threads": self._plan.threads,
         }
+        if not sees(self._folder):  # whose pipeline hands all of them on to its graphs
+            properties["sampler_num_threads"] = self._plan.threads
         precision = self._flags.precision
         if precision != "auto":
             properties["INFERENCE_PRECISION_HINT"] = "f32" if precision == "q8" else precision
         if precision in ("f32", "q8"):  # else activations are rounded to eight bits in groups of GenAI's choice
-            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0 if precision == "f32" else ROUNDED_TOGETHER
+            together = ROUNDED_TOGETHER
+            if self._flags.weights == "int8":
+                together = _openvino_weights.ROUNDED_TOGETHER
+            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0 if precision == "f32" else together
         if self._flags.prompt_lookup:
             properties["prompt_lookup"] = True
+        if self._draft is not None:
+            same = {name: value for name, value in properties.items() if name != "sampler_num_threads"}
+            properties["draft_model"] = openvino_genai.draft_model(self._draft, "CPU", **same)
         if self._adapted:
             properties["adapters"] = self._blank()
         try:
             pipeline = openvino_genai.ContinuousBatchingPipeline(self._folder, scheduler, "CPU", properties)
         except RuntimeError as error:
+            if "expect kvcache type" in str(error):
+                raise LoadFailed(
+                    f"what this processor computes with can't read a KV cache in {self._flags.kv_precision}",
+                    hint="load it with another flag kv_precision; u8 goes with all",
+                ) from error
             raise LoadFailed(f"OpenVINO can't load {self._folder.name}: {error}") from error
         if self._adapted:
             self._pipeline = pipeline

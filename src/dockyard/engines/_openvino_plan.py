@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 
 from dockyard.artifact.formats.gguf import matrices
+from dockyard.engines._openvino_sight import LANGUAGE, PARTS
+from dockyard.engines._openvino_weights import GROUPS, Weights
 from dockyard.errors import DockyardError, InvalidRequest
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
@@ -54,18 +56,23 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     ``kv_precision`` is that of the KV cache and ``precision`` that of activations ("auto": what the CPU is fastest at
     over long prompts; "q8": float32 rounded to eight bits in groups before compressed weights, which decodes faster);
-    ``kv_tokens`` is the size of the pool, ``step_tokens`` how many prompt tokens one scheduler step may take;
-    ``adapters`` prepares for adapters at load, not at the first request that names one; ``prompt_lookup`` guesses up to
-    that many tokens ahead from the prompt (0: off).
+    ``weights`` is how a GGUF file's are laid out for the kernels ("int8" and "half" take more memory, and decode faster
+    where a model is small); ``kv_tokens`` is the size of the pool, ``step_tokens`` how many prompt tokens one scheduler
+    step may take; ``adapters`` prepares for adapters at load, not at the first request that names one;
+    ``prompt_lookup`` guesses up to that many tokens ahead from the prompt (0: off); ``draft`` names a stored model that
+    guesses ``draft_tokens`` ahead.
     """
 
     kv_precision: Literal["u8", "f16", "bf16", "f32"] = "u8"
     precision: Literal["auto", "f32", "bf16", "f16", "q8"] = "auto"
+    weights: Weights = "file"
     kv_tokens: int | None = None
     step_tokens: int | None = None
     prefix_cache: bool = True
     adapters: bool = False
     prompt_lookup: int = 0
+    draft: str | None = None
+    draft_tokens: int = 4
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,12 +92,23 @@ def read_flags(flags: dict[str, Json]) -> Flags:
     except msgspec.ValidationError as error:
         names = ", ".join(Flags.__struct_fields__)
         raise InvalidRequest(f"openvino flags: {error}", param="flags", hint=f"flags: {names}") from error
-    for name, least, most in (("kv_tokens", BLOCK, 1 << 24), ("step_tokens", BLOCK, 8192), ("prompt_lookup", 0, 16)):
+    for name, least, most in (("kv_tokens", BLOCK, 1 << 24), ("step_tokens", BLOCK, 8192), ("prompt_lookup", 0, 16),
+                              ("draft_tokens", 1, 16)):  # fmt: skip
         value = getattr(found, name)
         if value is not None and not least <= value <= most:
             raise InvalidRequest(f"flag {name}: {value} is not from {least} to {most}", param=f"flags.{name}")
-    if found.prompt_lookup and found.adapters:
-        raise InvalidRequest("flag prompt_lookup can't be had together with adapters", param="flags.prompt_lookup")
+    if found.weights == "half" and found.precision == "q8":
+        raise InvalidRequest("flag precision: q8 is for weights of eight bits and fewer", param="flags.precision")
+    if found.kv_precision == "bf16" and found.precision in ("f32", "q8"):
+        raise InvalidRequest(
+            f"flag kv_precision: bf16 does not go with activations in float32, which precision {found.precision} means",
+            param="flags.kv_precision",
+            hint="take u8, f16 or f32, or another precision",
+        )
+    guessing = [name for name in ("prompt_lookup", "draft") if getattr(found, name)]
+    if guessing and (found.adapters or len(guessing) > 1):
+        other = "adapters" if found.adapters else guessing[1]
+        raise InvalidRequest(f"flag {guessing[0]} can't be had together with {other}", param=f"flags.{guessing[0]}")
     return found
 
 
@@ -129,17 +147,25 @@ def _ir_refusal(files: ModelFiles) -> str | None:
     if "openvino_model.xml" not in names and "openvino_language_model.xml" not in names:
         return "there is no openvino_model.xml: this IR is not a language model"
     folder = Path(files.weights[0]).parent
-    missing = [name for name in ("openvino_tokenizer.xml", "openvino_detokenizer.xml") if not (folder / name).is_file()]
+    parts = ("openvino_tokenizer.xml", "openvino_detokenizer.xml", *(PARTS if vision(files) else ()))
+    missing = [name for name in parts if not (folder / name).is_file()]
     if missing:
         return f"{' and '.join(missing)} must lie beside the model"
+    if vision(files) and (files.adapters or files.offers):
+        return "it can't put adapters to a model that sees"
     return None
+
+
+def vision(files: ModelFiles) -> bool:
+    """Whether this is a vision model in IR: a language model that takes embeddings, with what makes them."""
+    return any(Path(path).name == LANGUAGE for path in files.weights)
 
 
 def shape(files: ModelFiles, options: LoadOptions, settings: Settings, hardware: Hardware, flags: Flags) -> Shape:
     """What was asked for holds; what was left open fits the memory that is available."""
     facts = files.facts
     token = kv_bytes(facts, flags)
-    weights = 2 * facts.weight_bytes  # mapped from the file, and once more in the layout of the kernels
+    weights = 2 * _weight_bytes(facts, flags)  # mapped from the file, and once more in the layout of the kernels
     free = max(0, min(hardware.memory_available, settings.memory_budget or hardware.memory_total) - weights - PROCESS)
     trained = facts.context or DEFAULT_CONTEXT
     asked = options.context or settings.context
@@ -165,6 +191,23 @@ def shape(files: ModelFiles, options: LoadOptions, settings: Settings, hardware:
     return Shape(context=context, parallel=parallel, pool=blocks, step=max(step, parallel), memory=memory)
 
 
+def draft(files: ModelFiles, flags: Flags, settings: Settings, main: Shape) -> tuple[ModelFiles, Memory]:
+    """The stored model that ``flags.draft`` names, and what it takes beside the other. Raises InvalidRequest."""
+    from dockyard.artifact.materialize import model_files
+    from dockyard.artifact.store import Store
+
+    small = model_files(Store(settings.store_path), flags.draft or "")
+    if small.facts.vocabulary != files.facts.vocabulary:
+        raise InvalidRequest(
+            f"flag draft: {flags.draft} does not share its vocabulary with {files.reference}", param="flags.draft"
+        )
+    if small.format not in ("gguf", "openvino") or (why := refusal(small)) is not None:
+        why = f"it is {small.format}" if small.format not in ("gguf", "openvino") else why
+        raise InvalidRequest(f"flag draft: OpenVINO can't serve {flags.draft}: {why}", param="flags.draft")
+    cache = int(main.pool * BLOCK * kv_bytes(small.facts, flags))
+    return small, Memory(weights=2 * _weight_bytes(small.facts, flags), kv_cache=cache)
+
+
 def kv_bytes(facts: ModelFacts, flags: Flags) -> float:
     """Bytes that one token takes: 8-bit keys share scale and zero a channel and block, values have them a token."""
     heads = facts.kv_heads or facts.heads
@@ -174,6 +217,13 @@ def kv_bytes(facts: ModelFacts, flags: Flags) -> float:
         return FALLBACK_KV * width
     scales = size * 8 / BLOCK + 8 if width == 1 else 0
     return facts.layers * heads * (2 * size * width + scales)
+
+
+def _weight_bytes(facts: ModelFacts, flags: Flags) -> int:
+    if flags.weights == "file" or facts.parameters is None:
+        return facts.weight_bytes
+    embedding = (facts.vocabulary or 0) * (facts.embedding or 0)  # stays as it is beside an output layer that shares it
+    return int(facts.parameters * (2.0 if flags.weights == "half" else 1 + 2 / min(GROUPS))) + embedding
 
 
 def _step_tokens(facts: ModelFacts) -> int:

@@ -127,18 +127,12 @@ class Pump:
             self._pipelines.renew()
 
     def _add(self, choice: Choice) -> None:
-        import numpy as np
-        from openvino import Tensor
-
         job = choice.job
-        ids = job.ids + choice.produced
-        if not choice.produced:
+        if not choice.produced and (job.sight is None or not job.sight.images):
             job.cached = max(job.cached, self._prefixes.cached(job.ids)) if choice.index == 0 else job.cached
         self._number += 1
         try:
-            choice.handle = self._pipeline.add_request(
-                self._number, Tensor(np.array([ids], dtype=np.int64)), choice.config
-            )
+            choice.handle = self._pipeline.add_request(self._number, *_prompt(choice), choice.config)
         except RuntimeError as error:
             choice.finished = True
             job.end(InvalidRequest(f"OpenVINO: {_said(error)}"))
@@ -158,7 +152,7 @@ class Pump:
             for output in handle.read().values():
                 if job.first is None:
                     job.first = time.monotonic()
-                    self._prefixes.add(job.ids)
+                    self._keep(job, [])
                 finish = _FINISH[output.finish_reason.name]
                 enough = choice.take(output.generated_ids, output.generated_log_probs, finish)
         if enough:
@@ -170,7 +164,7 @@ class Pump:
         choice.handle.cancel()
         job = choice.job
         if choice.produced:
-            self._prefixes.add(job.ids + choice.produced[:-1])
+            self._keep(job, choice.produced[:-1])
         if not told:  # the caller is gone, and wants none of the others
             for other in job.choices:
                 if not other.finished and other.handle is not None:
@@ -178,6 +172,10 @@ class Pump:
                 other.finished = True
         if all(other.finished for other in job.choices):
             job.end()
+
+    def _keep(self, job: Job, said: list[int]) -> None:
+        if job.sight is None or not job.sight.images:  # what they are is not in the tokens
+            self._prefixes.add(job.ids + said)
 
     def _recover(self, error: Exception) -> None:
         """A failed step leaves GenAI's scheduler in pieces: make a new one, and go on where everybody was."""
@@ -220,6 +218,16 @@ def _full() -> Overloaded:
         hint="try again, or load the model with fewer parallel requests or a larger flag kv_tokens",
         retry_after=1.0,
     )
+
+
+def _prompt(choice: Choice) -> tuple[Any, ...]:
+    """What GenAI is given of a choice, after a failure with what was said already."""
+    if (sight := choice.job.sight) is not None:
+        return sight.text + choice.said(), list(sight.images)
+    import numpy as np
+    from openvino import Tensor
+
+    return (Tensor(np.array([choice.job.ids + choice.produced], dtype=np.int64)),)
 
 
 def _said(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from dockyard.engines._openvino_grammar import structure
+from dockyard.engines._openvino_text import Vocabulary
 from dockyard.engines._tool_calls import THINK, Parser, names
 from dockyard.errors import ContextOverflow, InvalidRequest, UnsupportedParameter
 from dockyard.types import Json, Message, Request, Sampling
@@ -18,6 +19,9 @@ ACCEPTS = frozenset({
     "parallel_tool_calls", "reasoning_effort", "regex", "response_format", "tool_choice", "tools",
 })  # fmt: skip
 """Fields of ``Request.extra`` that count here."""
+
+TOKENIZE = ACCEPTS | {"add_special_tokens"}
+"""The same where only token ids are asked for."""
 
 DEFAULT_TEMPERATURE, DEFAULT_TOP_K, DEFAULT_TOP_P, DEFAULT_MIN_P = 0.8, 40, 0.95, 0.05
 """What a request gets that says nothing, where the model says nothing either: llama.cpp's choice, so that replicas of
@@ -33,24 +37,30 @@ class Prompter:
         self._context = context
         self.template = template or str(tokenizer.chat_template or "")
 
-    def tokens(self, request: Request) -> list[int]:
-        """The prompt's token ids. Raises InvalidRequest, ContextOverflow."""
+    def tokens(self, request: Request, *, special: bool = True) -> list[int]:
+        """The prompt's token ids; ``special`` puts what the model begins with before a text. Raises InvalidRequest."""
         prompt = request.prompt
         if request.messages is not None:
-            ids = self._encode(self.render(request), special=False)
+            ids = self.encoded(self.render(request))
         elif isinstance(prompt, str):
-            ids = self._encode(prompt, special=True)
+            ids = self.encoded(prompt, special=special)
         else:
             ids = list(prompt or ())
         if not ids:
             raise InvalidRequest("the prompt is empty", param="prompt")
         return ids
 
-    def check(self, ids: list[int], vocabulary: int) -> None:
-        """Raises ContextOverflow, or InvalidRequest for what is no token."""
-        if len(ids) >= self._context:
+    def text(self, request: Request, vocabulary: Vocabulary) -> str:
+        """The same as text, for models that make embeddings of it themselves."""
+        if request.messages is not None:
+            return self.render(request)
+        return request.prompt if isinstance(request.prompt, str) else vocabulary.text(list(request.prompt or ()))
+
+    def check(self, ids: list[int], vocabulary: int, *, more: int = 0) -> None:
+        """Raises ContextOverflow, or InvalidRequest for what is no token; ``more`` are tokens of its images."""
+        if len(ids) + more >= self._context:
             raise ContextOverflow(
-                f"the prompt has {len(ids)} tokens; this model is loaded with a context of {self._context}",
+                f"the prompt has {len(ids) + more} tokens; this model is loaded with a context of {self._context}",
                 hint="shorten the prompt, or load the model with a larger context",
             )
         if wrong := next((token for token in ids if not 0 <= token < vocabulary), None):
@@ -93,7 +103,14 @@ class Prompter:
             text = text[: at + len(last)]
         return text
 
-    def _encode(self, text: str, *, special: bool) -> list[int]:
+    def joined(self, pieces: list[str]) -> list[int]:
+        """The tokens of pieces between which no token spans. Raises InvalidRequest."""
+        ids = [token for piece in pieces if piece for token in self.encoded(piece)]
+        if not ids:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        return ids
+
+    def encoded(self, text: str, *, special: bool = False) -> list[int]:
         found = self._tokenizer.encode(text, add_special_tokens=special).input_ids.data
         return [int(token) for token in found.reshape(-1)]
 
@@ -107,9 +124,11 @@ def parser(request: Request, prompt: str, template: str) -> Parser | None:
     return Parser(tools, thinks=thinks, thinking=prompt.rstrip().endswith(THINK))
 
 
-def configs(request: Request, base: Any, room: int, ends: set[int], template: str, guesses: int = 0) -> list[Any]:
+def configs(
+    request: Request, base: Any, room: int, ends: set[int], template: str, guesses: tuple[int, int] = (0, 0)
+) -> list[Any]:
     """A ``GenerationConfig`` for each choice; ``room`` is how many tokens the context has left, ``guesses``
-    how many are looked up ahead in the prompt.
+    how many are guessed ahead, and after how many like ones in the prompt (0: by a model).
 
     Raises UnsupportedParameter and InvalidRequest naming the field.
     """
@@ -128,12 +147,13 @@ def configs(request: Request, base: Any, room: int, ends: set[int], template: st
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = min(room, sampling.max_tokens or room)
         config.ignore_eos = sampling.ignore_eos
+        config.apply_chat_template = False  # that is done, where there is one
         config.stop_token_ids = ends
         config.set_eos_token_id(min(ends)) if ends else None
         config.logprobs = 0 if sampling.logprobs is None else 1
         config.rng_seed = seed + index
-        if guesses:
-            config.num_assistant_tokens, config.max_ngram_size = guesses, 3
+        if guesses[0]:
+            config.num_assistant_tokens, config.max_ngram_size = guesses
         if shape is not None:
             config.structured_output_config = shape
         _draw(config, sampling, base)
@@ -168,10 +188,15 @@ def _first(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
-def _refuse(request: Request) -> None:
+def refuse_unknown(request: Request, accepted: frozenset[str] = ACCEPTS) -> None:
+    """Raises UnsupportedParameter naming what this engine does not take."""
     for name in request.extra:
-        if name not in ACCEPTS:
+        if name not in accepted:
             raise UnsupportedParameter(f"the openvino engine does not take {name!r}", param=name)
+
+
+def _refuse(request: Request) -> None:
+    refuse_unknown(request)
     sampling = request.sampling
     if sampling.logit_bias:
         raise UnsupportedParameter("OpenVINO GenAI has no logit_bias", param="logit_bias")

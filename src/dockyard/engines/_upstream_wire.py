@@ -132,7 +132,14 @@ def body(request: Request, model: str, *, strict: bool) -> dict[str, Json]:
             fields["suffix"] = request.suffix
         if sampling.logprobs is not None:
             fields["logprobs"] = sampling.logprobs
-    return {**fields, "stream": True, "stream_options": {"include_usage": True}}
+    options = {"include_usage": True}
+    if request.counting:
+        if strict:
+            raise UnsupportedParameter(
+                "OpenAI's API does not take 'continuous_usage_stats'", param="stream_options.continuous_usage_stats"
+            )
+        options["continuous_usage_stats"] = True
+    return {**fields, "stream": True, "stream_options": options}
 
 
 class Answer:
@@ -142,6 +149,7 @@ class Answer:
         self._refusal = refusal
         self._held: Chunk | None = None
         self._usage = Usage()
+        self._drawn: dict[int, int] = {}
 
     def take(self, data: bytes | str) -> list[Chunk]:
         """One event's JSON; raises what the other server reports in the middle of an answer."""
@@ -157,6 +165,8 @@ class Answer:
         chunks: list[Chunk] = []
         for choice in event.choices:
             chunk = _chunk(choice)
+            if chunk is not None and event.usage is not None:
+                chunk = msgspec.structs.replace(chunk, so_far=self._so_far(choice.index, event.usage))
             if choice.finish_reason is None:
                 if chunk is not None:
                     chunks.append(chunk)
@@ -167,6 +177,12 @@ class Answer:
         if event.usage is not None:
             self._usage = usage(event.usage)
         return chunks
+
+    def _so_far(self, index: int, counted: Counted) -> Usage:
+        """What the request took until now; each choice's events count its own tokens, as vLLM has it."""
+        told = usage(counted)
+        self._drawn[index] = told.completion_tokens
+        return msgspec.structs.replace(told, completion_tokens=sum(self._drawn.values()))
 
     def finish(self) -> Chunk:
         """The last chunk, with the usage. Raises UpstreamError where the answer broke off."""

@@ -115,6 +115,8 @@ class Frames(Generic[T]):
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[T]:
         """The messages that ``data`` completes. Raises EngineError on bytes that are no frames."""
+        if not self._rest and len(data) == HEADER + int.from_bytes(data[:HEADER], "big"):
+            return [self._decoded(data[HEADER:])]  # one whole frame, as nearly always
         self._rest += data
         found: list[T] = []
         start = 0
@@ -126,13 +128,16 @@ class Frames(Generic[T]):
                 end = start + HEADER + length
                 if end > len(view):
                     break
-                try:
-                    found.append(self._decoder.decode(view[start + HEADER : end]))
-                except msgspec.DecodeError as error:
-                    raise EngineError(f"a frame can't be read: {error}") from error
+                found.append(self._decoded(view[start + HEADER : end]))
                 start = end
         del self._rest[:start]
         return found
+
+    def _decoded(self, frame: bytes | bytearray | memoryview) -> T:
+        try:
+            return self._decoder.decode(frame)
+        except msgspec.DecodeError as error:
+            raise EngineError(f"a frame can't be read: {error}") from error
 
 
 def gateway_frames() -> Frames[ToGateway]:

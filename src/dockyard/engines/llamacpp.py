@@ -190,7 +190,10 @@ class LlamaCpp:
         elif request.kind == "template":
             emit(tasks.template(self._fields(request)))
         else:
-            emit(tasks.tokenize(request, self._fields(request)))
+            extra = {name: value for name, value in request.extra.items() if name != "add_special_tokens"}
+            special = request.extra.get("add_special_tokens") is not False
+            plain = msgspec.structs.replace(request, extra=extra)
+            emit(tasks.tokenize(plain, self._fields(plain), special=special))
 
     def _fields(self, request: Request) -> dict[str, Json]:
         """What llama.cpp is told of the prompt, checked."""
@@ -263,7 +266,7 @@ class LlamaCpp:
     def _run(self, driver: Driver, kind: str, request: Request, sent: bytes, emit: Emit) -> None:
         share: Share | None = self._pool.share()
         while share is not None:
-            answer = Answer(emit, request.sampling.logprobs, share)
+            answer = Answer(emit, request.sampling.logprobs, share, counting=request.counting)
             try:
                 driver.stream(kind, sent, answer)
             except InvalidRequest as error:

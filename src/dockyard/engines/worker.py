@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from pathlib import Path
@@ -48,11 +49,22 @@ CLOSE_SECONDS = 5.0
 """How long an engine may take to free its model before the process just ends."""
 
 
+HOLD = 0.02
+"""Seconds between two frames of answers that are under way. Each frame wakes the gateway and the client, which on a
+machine whose every core computes delays the next token by what they take; of tokens that come faster, several go
+together."""
+
+
 class Outbox:
-    """The one writer to the gateway. Whoever finds it idle writes; what arrives meanwhile goes into the next frame."""
+    """The one writer to the gateway. Whoever finds it idle writes; what arrives meanwhile goes into the next frame, and
+    so does what arrives within ``HOLD`` seconds of the last one, unless an answer begins or ends with it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._begun: set[int] = set()
+        self._wrote = 0.0
+        self._held = threading.Event()
+        self._pacing = False
         self._chunks: list[tuple[int, Chunk]] = []
         self._ended: list[tuple[int, Failure | None]] = []
         self._state = threading.Lock()
@@ -61,12 +73,30 @@ class Outbox:
     def chunk(self, stream: int, chunk: Chunk) -> None:
         with self._state:
             self._chunks.append((stream, chunk))
+        if stream in self._begun and (self._pacing or time.monotonic() - self._wrote < HOLD):
+            if not self._pacing:
+                self._pacing = True
+                self._held.set()
+            return
+        self._begun.add(stream)
         self._flush()
 
     def end(self, stream: int, failure: Failure | None) -> None:
         with self._state:
             self._ended.append((stream, failure))
+        self._begun.discard(stream)
         self._flush()
+
+    def pace(self) -> None:
+        """Send what was held back, as long as something is, and then wait until something is again; never returns."""
+        while True:
+            self._held.wait()
+            self._held.clear()
+            while self._pacing:
+                while (left := self._wrote + HOLD - time.monotonic()) > 0:
+                    time.sleep(left)
+                self._pacing = bool(self._chunks)
+                self._flush()
 
     def send(self, message: ToGateway) -> None:
         """Send a message of its own, behind everything that is under way."""
@@ -81,6 +111,7 @@ class Outbox:
                     step = Step(self._chunks, self._ended)
                     self._chunks, self._ended = [], []
                 if step.chunks or step.ended:
+                    self._wrote = time.monotonic()
                     self._write(step)
             finally:
                 self._writing.release()
@@ -197,6 +228,7 @@ class Worker:
         if order.log:
             send_output(Path(order.log))
         threading.Thread(target=self._beat, args=(order.heartbeat,), name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._outbox.pace, name="pacer", daemon=True).start()
         engine = cast("IsolatedEngine", create(order.plan.engine))
         plan = self._load(engine, order)
         if plan is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from dockyard import stack as stacks
 from dockyard.fleet import logs, refusals, tuned
 from dockyard.fleet.configuration import Configuration, Entry
 from dockyard.fleet.crew import Crew, Waiting
@@ -66,6 +67,7 @@ class Fleet:
         policy = restarts or RestartPolicy()
         self._crew = Crew(settings, self.machine, self.schedule, self._parts, policy, self._names.forget)
         self._options: dict[tuple[str, Mode], LoadOptions] = {}
+        self._said = stacks.of(settings).options()
         self._configuration = Configuration(settings.home_path)
         self._routes: dict[tuple[str, Kind], Route] = {}
         self._version: object = None
@@ -95,13 +97,14 @@ class Fleet:
         lane: Lane = "interactive",
         key: str = "",
         keep_alive: float | None = None,
+        unpin: bool = True,
     ) -> Lease:
         """The right to use a model, loaded if need be, and a slot of it. Release it, whatever happens.
 
         ``key`` names the caller: those who wait share slots and loads fairly between keys. A lease of the batch lane
         waits as long as it takes, and its answer ends with Preempted when interactive work needs the machine.
         ``keep_alive`` is how long the model stays loaded after its last use, from now on: 0 unloads it, a negative
-        number pins it.
+        number pins it. Where ``unpin`` is False it changes nothing about a model that is pinned.
 
         Raises ModelNotFound, UnsupportedFormat, InsufficientMemory, LoadFailed, WorkerCrashed (it crashes again and
         again), or Overloaded (waited ``queue_seconds``, or shutting down).
@@ -120,10 +123,10 @@ class Fleet:
                 lease = Lease(replica, held, self._crew.book, key=key, charged=pool.seconds, adapter=route.adapter)
                 if replica.live:
                     if keep_alive is not None:
-                        route.group.kept(keep_alive)
+                        route.group.kept(keep_alive, unpin=unpin)
                     return lease
                 lease.release()
-        return await self._wait_for(name, kind, lane, key, keep_alive)
+        return await self._wait_for(name, kind, lane, key, keep_alive, unpin=unpin)
 
     async def explain(self, name: str, kind: Kind = "chat") -> Explanation:
         """What a request for a model would meet now: engine, plan, memory, who would leave for it. Loads nothing.
@@ -240,6 +243,7 @@ class Fleet:
         key: str = "",
         keep_alive: float | None = None,
         *,
+        unpin: bool = True,
         slot: bool = True,
     ) -> Lease:
         crew, schedule = self._crew, self.schedule
@@ -257,7 +261,7 @@ class Fleet:
         now = time.monotonic()
         self._refuse_broken(group, now)
         if keep_alive is not None:
-            group.kept(keep_alive)
+            group.kept(keep_alive, unpin=unpin)
         ticket = next(crew.tickets)
         waiting = crew.waiting[ticket] = Waiting(group, key, lane, adapter)
         if slot:
@@ -319,6 +323,8 @@ class Fleet:
 
     async def _prepare(self, name: str, kind: Kind | None) -> tuple[Named, Prepared]:
         named = await self._names.find(name)
+        if (said := self._said.get(name)) is not None:
+            self._options.setdefault((named.files.digest, said.mode), said)
         self._crew.measure()
         loads = self.schedule.loads
         # What the machine can give changes all the time; a plan that fills it to the brim would be refused soon after.

@@ -95,6 +95,9 @@ class Loads:
         if key in self.residents:
             self.residents[key].leaving = True
 
+    def pinned(self, key: str) -> bool:
+        return key in self._pins
+
     def pin(self, key: str, pinned: bool = True) -> None:
         """A pinned replica is never evicted."""
         (self._pins.add if pinned else self._pins.discard)(key)

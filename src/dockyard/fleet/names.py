@@ -1,7 +1,7 @@
 """Names to files, remembered until the store's index changes.
 
-A name is, in this order: an engine's own (``echo``), an alias of the settings, a model of the store, an adapter of the
-store (then its base is loaded), or ``base:adapter``.
+A name is, in this order: an engine's own (``echo``), an alias of the settings or a name of the stack, a model of the
+store, an adapter of the store (then its base is loaded), or ``base:adapter``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dockyard import engines
+from dockyard import stack as stacks
 from dockyard.errors import InvalidReference, InvalidRequest, ModelNotFound
 from dockyard.fleet import adapters
 from dockyard.fleet.prepare import Parts
@@ -46,7 +47,7 @@ class Names:
         self._seen: object = None
         self._adapters: tuple[object, list[adapters.Stored]] = (object(), [])
         self._upstreams = settings.upstreams
-        self._aliases = dict(_alias(text) for text in settings.aliases)
+        self._aliases = dict(_alias(text) for text in settings.aliases) | stacks.of(settings).aliases()
 
     def version(self) -> object:
         """Changes whenever a name may have come to mean something else; microseconds."""
@@ -142,7 +143,7 @@ class Names:
     def _unknown(self, name: str, error: ModelNotFound) -> ModelNotFound:
         hint = error.hint or ""
         if "pull" not in hint:
-            hint = f"{hint}; `dockyard pull {name}` fetches it".lstrip("; ")
+            hint = f"{hint} `dockyard pull {name}` fetches it".lstrip()
         return ModelNotFound(error.message, hint=hint, param="model")
 
 

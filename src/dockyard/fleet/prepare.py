@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,9 @@ def prepare(
     key = f"{files.digest}/{'+'.join(plan.load.engine for plan in planned)}"
     key += _suffix(chosen[0], planned[0].load, files, settings, share)
     many = len(planned) > 1
-    keep = options.keep_alive if options.keep_alive is not None else settings.idle_seconds
+    keep = options.keep_alive
+    if keep is None:  # never unloaded for being idle is not pinned: whoever needs the memory gets it
+        keep = settings.idle_seconds if settings.idle_seconds >= 0 else math.inf
     return Prepared(
         key=key,
         files=files,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,8 +64,13 @@ class Group:
     def answers_to(self, name: str) -> bool:
         return name in self.names or name in (self.files.reference, self.files.digest)
 
-    def kept(self, seconds: float) -> None:
-        """From now on it stays loaded so long after its last use; a negative number pins it."""
+    def kept(self, seconds: float, *, unpin: bool = True) -> None:
+        """From now on it stays loaded so long after its last use; a negative number pins it.
+
+        Where ``unpin`` is False, what is pinned stays so, and keeps its time.
+        """
+        if not unpin and any(self._schedule.loads.pinned(key) for key in self.replicas):
+            return
         was, self.keep_alive = self.keep_alive, seconds
         if seconds < 0 or was < 0:
             for replica in self.replicas.values():
@@ -171,7 +177,7 @@ class Replica:
     def expires(self) -> float | None:
         """Monotonic seconds at which an unused model is unloaded; None: never, or not as long as it is used."""
         resident, keep = self.resident, self.group.keep_alive
-        if resident is None or resident.loading or resident.busy or resident.pinned or keep < 0:
+        if resident is None or resident.loading or resident.busy or resident.pinned or keep < 0 or math.isinf(keep):
             return None
         return resident.last_used + keep
 

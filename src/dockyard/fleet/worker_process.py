@@ -39,7 +39,8 @@ class WorkerProcess:
     """A ``Runner`` around one worker process. See ``dockyard.engines.worker`` for the other side.
 
     A worker that has loaded and then says nothing for ``patience`` seconds counts as hung and is killed; native code
-    may hold Python's lock for a while, so patience is long. While it loads only ``load_seconds`` counts.
+    may hold Python's lock for a while, so patience is long. While it loads only ``load_seconds`` counts. Time in which
+    this process stood still itself (stopped, frozen, swapped out) does not count: what was said then is unread yet.
     """
 
     def __init__(
@@ -220,9 +221,12 @@ class WorkerProcess:
                 self._hung = f"hung: no sign of life for {silent:.0f} s, so it was killed"
                 await self._kill()
                 return
+            began, pause = loop.time(), min(self._heartbeat, self._patience - silent)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(self._heartbeat, self._patience - silent)):
+                async with asyncio.timeout(pause):
                     await self._ended.wait()
+            now = loop.time()
+            self._link.heard = min(now, self._link.heard + max(0.0, now - began - pause))
 
     async def _kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
