@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import anthropic
+from suite_results import node_version, note
 
 HELLO: list[Any] = [{"role": "user", "content": "one two three"}]
 TOOLS: list[Any] = [
@@ -21,6 +22,7 @@ TOOLS: list[Any] = [
         "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     }
 ]
+PASSED = "messages, streamed events, tools, counting, errors"
 ASK: list[Any] = [{"role": "user", "content": "Use get_weather for Rome"}]
 
 
@@ -114,6 +116,7 @@ def test_a_real_model_speaks_the_dialect(starter_gguf: Path, tmp_path: Path) -> 
     prompt = whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0)
     assert 0 < whole.usage.output_tokens <= 16
     assert counted == prompt
+    note("anthropic (Python)", anthropic.__version__, "messages, streamed events and counting with SmolLM2")
 
 
 NODE = """
@@ -147,7 +150,7 @@ def test_the_node_client(server: str, tmp_path: Path) -> None:
     if npm is None or node is None:
         pytest.skip("npm is not installed")
     install = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(tmp_path), "@anthropic-ai/sdk"]
-    if subprocess.run(install, capture_output=True, timeout=100, check=False).returncode:
+    if subprocess.run(install, capture_output=True, timeout=300, check=False).returncode:
         pytest.skip("npm could not fetch the @anthropic-ai/sdk package")
     script = tmp_path / "talk.js"
     script.write_text(NODE)
@@ -164,3 +167,4 @@ def test_the_node_client(server: str, tmp_path: Path) -> None:
         "counted": 3,
         "error": [400, "BadRequestError", "invalid_request_error"],
     }
+    note("anthropic (Node)", node_version(tmp_path, "@anthropic-ai/sdk"), PASSED)

@@ -97,6 +97,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"top_logprobs": 30, "logprobs": True}, "top_logprobs", "invalid_request"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_request"),
     ({"stream": True, "stream_options": {"include": True}}, "stream_options.include", "unsupported_parameter"),
+    ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options.continuous_usage_stats",
+     "invalid_request"),
     ({"functions": [{}]}, "functions", "unsupported_parameter"),
     ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
     ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
@@ -193,6 +195,28 @@ def test_usage_comes_last_in_a_stream_that_asks_for_it(tmp_path: Path) -> None:
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == 10
     assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
+
+
+def test_usage_so_far_is_in_every_event_where_it_is_asked_for_and_told(tmp_path: Path) -> None:
+    so_far = [Usage(prompt_tokens=7, completion_tokens=count, cached_tokens=2) for count in (1, 2)]
+    batches = [[Chunk("Hel", so_far=so_far[0])], [Chunk("lo", so_far=so_far[1]), Chunk("", 0, "stop", USAGE)]]
+    fleet = ScriptedFleet(batches)
+    asked = {**HELLO, "stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+    with client(tmp_path, fleet) as http:
+        told = events(http.post(CHAT, json=asked).text)
+        usual = events(http.post(CHAT, json={**asked, "stream_options": {"include_usage": True}}).text)
+    assert all(one["usage"] is None for one in usual[:-1])
+    assert [request.counting for request in fleet.requests] == [True, False]
+    first, *middle, last = told
+    assert first["usage"] is None
+    assert [one["usage"]["completion_tokens"] for one in middle] == [1, 2, USAGE.completion_tokens]
+    assert {one["usage"]["prompt_tokens"] for one in middle} == {7}
+    assert "".join(one["choices"][0]["delta"].get("content", "") for one in middle) == "Hello"
+    assert last["choices"] == []
+    with client(tmp_path, ScriptedFleet(words("Hello"))) as http:  # an answer whose engine does not tell
+        *others, last = events(http.post(CHAT, json=asked).text)
+    assert [one["usage"] for one in others[:-1]] == [None] * (len(others) - 1)
+    assert last["usage"]["total_tokens"] == 10
 
 
 def test_text_arrives_whole_whatever_it_holds(tmp_path: Path) -> None:
@@ -319,7 +343,16 @@ def test_an_answer_can_explain_itself(tmp_path: Path) -> None:
         answer = http.post(CHAT, json={**HELLO, "top_k": -1}, headers={"x-dockyard-explain": "1"})
         assert "dockyard" not in http.post(CHAT, json=HELLO).json()
     told = answer.json()["dockyard"]
-    assert [step["name"] for step in told["steps"]] == ["identify", "reserve", "screen", "cache", "route"]
+    assert [step["name"] for step in told["steps"]] == [
+        "identify",
+        "reserve",
+        "backend",
+        "screen",
+        "prompt",
+        "ground",
+        "cache",
+        "route",
+    ]
     assert (told["model"], told["cache"], told["prefill_seconds"]) == (REFERENCE, "off", 0.5)
     assert told["parameters"] == {"top_k": 0}
     assert answer.headers["x-dockyard-steps"].startswith("identify;dur=")

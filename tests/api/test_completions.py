@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 from dockyard.api import create_app
 from dockyard.errors import EngineError
 from dockyard.settings import Settings
-from dockyard.types import Chunk, Result, TokenLogprob
+from dockyard.types import Chunk, Result, TokenLogprob, Usage
 from scripted import USAGE, ScriptedFleet, words
 
 
@@ -43,6 +43,19 @@ def test_several_prompts_are_numbered_through(tmp_path: Path) -> None:
     assert {one["choices"][0]["index"] for one in found} == set(range(6))
     assert last["usage"]["completion_tokens"] == 9
     assert fleet.held == 0
+
+
+def test_usage_so_far_is_that_of_all_prompts(tmp_path: Path) -> None:
+    told = [Usage(prompt_tokens=7, completion_tokens=count) for count in (1, 2)]
+    fleet = ScriptedFleet([[Chunk("a", so_far=told[0])], [Chunk("b", so_far=told[1])], [Chunk("", 0, "stop", USAGE)]])
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    with client(tmp_path, fleet) as http:
+        asked = {"model": "m", "prompt": ["one", "two"], "stream": True, "stream_options": options}
+        *found, last = events(http.post(LEGACY, json=asked).text)
+    counted = [one["usage"]["completion_tokens"] for one in found]
+    assert counted == sorted(counted)
+    assert found[-1]["usage"] == last["usage"]
+    assert last["usage"]["completion_tokens"] == 2 * USAGE.completion_tokens
 
 
 def test_one_failing_prompt_fails_the_request_and_frees_the_others(tmp_path: Path) -> None:

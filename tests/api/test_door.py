@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from litestar import get
 from litestar.testing import TestClient
 
+import dockyard.api
 from dockyard.api import create_app
 from dockyard.artifact.store import Store
 from dockyard.settings import Settings
@@ -222,6 +224,18 @@ def test_further_handlers_can_be_added(tmp_path: Path) -> None:
     app = create_app(Settings(home=str(tmp_path)), fleet=ScriptedFleet(), trusted=True, extra=[page])
     with TestClient(app, base_url="http://127.0.0.1") as http:
         assert http.get("/").text == "a page"
+
+
+@pytest.mark.parametrize("text", ["def routes(site):\n    raise OSError('no disk')\n", "def routes(:\n"])
+def test_a_broken_dialect_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "broken_one.py").write_text(text)
+    monkeypatch.setattr("dockyard.api.__path__", [*dockyard.api.__path__, str(tmp_path)])
+    with client(tmp_path / "home") as http:
+        answered = http.post("/api/chat", json={**HELLO, "stream": False})
+        nothing = http.get("/v1/broken/one")
+    sys.modules.pop("dockyard.api.broken_one", None)
+    assert answered.status_code == 200, answered.text
+    assert (nothing.status_code, "broken_one" in nothing.text) == (404, True)
 
 
 JSON = st.recursive(

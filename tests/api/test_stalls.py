@@ -24,7 +24,10 @@ async def forever(*_: Any) -> Any:
     await asyncio.Event().wait()
 
 
-async def test_a_body_that_never_comes_is_given_up(tmp_path: Any) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/mcp"])
+async def test_a_body_that_never_comes_is_given_up(path: str, tmp_path: Any) -> None:
+    if path == "/mcp":
+        pytest.importorskip("mcp", reason="needs the extra mcp")
     app: Any = create_app(Settings(home=str(tmp_path)), fleet=ScriptedFleet(), trusted=True)
     sent: list[Any] = []
 
@@ -32,8 +35,10 @@ async def test_a_body_that_never_comes_is_given_up(tmp_path: Any) -> None:
         sent.append(message)
 
     async with app.lifespan():
-        task = asyncio.create_task(app(SCOPE, forever, send))
-        await asyncio.sleep(0.01)
+        task = asyncio.create_task(app({**SCOPE, "path": path}, forever, send))
+        async with asyncio.timeout(60):
+            while not app.site.watchdog.deadlines:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
         now = asyncio.get_running_loop().time()
         app.site.watchdog.sweep(now + BODY_SECONDS - 1)
         await asyncio.sleep(0)

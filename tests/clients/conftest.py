@@ -6,7 +6,6 @@ no Python environment at all: both are installed beside it, once, into ``.venv/c
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,10 +21,10 @@ from filelock import FileLock
 from dockyard.artifact.store import Store
 from dockyard.ops.pack import Sources, package
 from dockyard.settings import Settings
+from suite_results import SUITES, note
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 
-SUITES = Path(sys.prefix) / "client-suites"
 PYTHON = ("langchain-openai", "langchain-tests", "schemathesis")
 NODE = ("openai", "ai", "@ai-sdk/openai-compatible", "zod")
 
@@ -70,14 +69,6 @@ def suites_node() -> Path:
 @pytest.fixture(scope="session")
 def record() -> Callable[[str, str, str], None]:
     """Notes that a suite passed: its name, version, and how much of it. ``scripts/compatibility.py`` reads that."""
-
-    def note(name: str, version: str, result: str) -> None:
-        with _locked("results"):
-            path = SUITES / "results.json"
-            found = json.loads(path.read_text()) if path.exists() else {}
-            found[name] = {"version": version, "result": result}
-            path.write_text(json.dumps(found, indent=1, sort_keys=True))
-
     return note
 
 

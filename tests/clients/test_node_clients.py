@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from clients_help import KEY
 
+from suite_results import node_version
+
 SCRIPTS = Path(__file__).parent / "node"
 pytestmark = pytest.mark.timeout(600)
 
@@ -32,11 +34,6 @@ def run(modules: Path, server: Any, script: str, folder: Path) -> Any:
     return json.loads(done.stdout)
 
 
-def version(modules: Path, name: str) -> str:
-    found: str = json.loads((modules / "node_modules" / name / "package.json").read_text())["version"]
-    return found
-
-
 def test_openais_client(
     suites_node: Path, server: Any, tmp_path: Path, record: Callable[[str, str, str], None]
 ) -> None:
@@ -53,7 +50,7 @@ def test_openais_client(
         "error": [400, "temperature", "BadRequestError"],
     }
     what = "chat, streams, tools, structured output, completions, embeddings, moderations"
-    record("openai (Node)", version(suites_node, "openai"), what)
+    record("openai (Node)", node_version(suites_node, "openai"), what)
 
 
 def test_the_vercel_ai_sdk(
@@ -70,5 +67,5 @@ def test_the_vercel_ai_sdk(
         "embeddings": [128, 128],
         "error": [404, "model_not_found"],
     }
-    both = f"{version(suites_node, 'ai')} with provider {version(suites_node, '@ai-sdk/openai-compatible')}"
+    both = f"{node_version(suites_node, 'ai')} with provider {node_version(suites_node, '@ai-sdk/openai-compatible')}"
     record("Vercel AI SDK (ai)", both, "text, streams, tools in steps, objects, reasoning, embeddings")

@@ -21,8 +21,17 @@ async def test_a_call_walks_all_steps_and_learns_what_it_took() -> None:
     one = call()
     chunks = await answer(gate, one)
     assert text_of(chunks) == "Hello world"
-    assert [step.name for step in one.steps] == ["identify", "reserve", "screen", "cache", "route"]
-    assert [step.outcome for step in one.steps] == ["ok"] * 4 + ["answered"]
+    assert [step.name for step in one.steps] == [
+        "identify",
+        "reserve",
+        "backend",
+        "screen",
+        "prompt",
+        "ground",
+        "cache",
+        "route",
+    ]
+    assert [step.outcome for step in one.steps] == ["ok"] * 7 + ["answered"]
     assert (one.reference, one.usage, one.finish) == (REFERENCE, USAGE, "stop")
     assert one.principal is not None
     assert one.first_token is not None
@@ -31,7 +40,12 @@ async def test_a_call_walks_all_steps_and_learns_what_it_took() -> None:
 
 def test_the_pipeline_can_be_read() -> None:
     assert [(way, name) for way, name, _ in pipeline()] == [
-        *(("inbound", name) for name in ("identify", "reserve", "screen", "cache", "route")),
+        *(
+            ("inbound", name)
+            for name in ("identify", "reserve", "backend", "screen", "prompt", "ground", "cache", "route")
+        ),
+        ("outbound", "prompt"),
+        ("outbound", "ground"),
         ("outbound", "screen"),
         ("outbound", "meter"),
     ]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import ollama
 from dockyard.artifact import media
 from dockyard.artifact.registry.memory import Answer, Asked, MemoryRegistry
+from suite_results import node_version, note
 
 HELLO = [{"role": "user", "content": "one two three"}]
 TOOLS: list[Any] = [
@@ -242,6 +244,7 @@ def test_a_real_model_speaks_the_dialect(client: ollama.Client) -> None:
         client.chat("tiny", asked, options={"num_ctx": 4096})
     for name in ("tiny", "tiny-stops"):
         assert client.generate(name, keep_alive=0).done_reason == "unload"
+    note("ollama (Python)", version("ollama"), "chat, streams, generate, create, ps and keep_alive with SmolLM2")
 
 
 NODE = """
@@ -278,7 +281,7 @@ def test_the_node_client_of_ollama(server: str, tmp_path: Path) -> None:
     if npm is None or node is None:
         pytest.skip("npm is not installed")
     install = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(tmp_path), "ollama"]
-    if subprocess.run(install, capture_output=True, timeout=100, check=False).returncode:
+    if subprocess.run(install, capture_output=True, timeout=300, check=False).returncode:
         pytest.skip("npm could not fetch the ollama package")
     script = tmp_path / "talk.js"
     script.write_text(NODE)
@@ -295,3 +298,4 @@ def test_the_node_client_of_ollama(server: str, tmp_path: Path) -> None:
         "created": "success",
         "error": 404,
     }
+    note("ollama (Node)", node_version(tmp_path, "ollama"), "chat, streams, generate, tools, embed, models, create")

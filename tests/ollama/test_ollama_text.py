@@ -304,6 +304,37 @@ def test_a_key_for_other_models_loads_nothing(tmp_path: Path) -> None:
     assert isinstance(pulled.json()["error"], str)
 
 
+@pytest.mark.parametrize("path", [CHAT, GENERATE])
+def test_who_may_only_infer_keeps_no_model_for_good(tmp_path: Path, path: str) -> None:
+    app = create_app(Settings(home=str(tmp_path), api_keys=("sk-a",)))
+    key = {"authorization": "Bearer sk-a"}
+    asked = {**(HELLO if path == CHAT else PROMPT), "model": "echo", "stream": False}
+    with TestClient(app, base_url="http://127.0.0.1:12434") as http:
+        refused = [http.post(path, json={**body, "keep_alive": -1}, headers=key) for body in (asked, {"model": "echo"})]
+        taken = http.post(path, json={**asked, "keep_alive": "24h"}, headers=key)
+    assert [answer.status_code for answer in (*refused, taken)] == [403, 403, 200]
+    assert all("for good" in answer.json()["error"] for answer in refused)
+
+
+def test_who_may_only_infer_does_not_unpin_what_another_pinned(tmp_path: Path) -> None:
+    app = create_app(Settings(home=str(tmp_path), api_keys=("sk-a", "sk-m:manage")))
+    guest, owner = ({"authorization": f"Bearer {key}"} for key in ("sk-a", "sk-m"))
+
+    def expires(http: TestClient[Any]) -> str:
+        (row,) = http.get("/api/ps", headers=owner).json()["models"]
+        return str(row["expires_at"])
+
+    with TestClient(app, base_url="http://127.0.0.1:12434") as http:
+        assert http.post(GENERATE, json={"model": "echo-worker", "keep_alive": -1}, headers=owner).status_code == 200
+        pinned = expires(http)
+        for body in ({"keep_alive": "5m"}, {"keep_alive": "5m", **PROMPT}, {"keep_alive": 0, **PROMPT}):
+            asked = {**body, "model": "echo-worker", "stream": False}
+            assert http.post(GENERATE, json=asked, headers=guest).status_code == 200
+        assert expires(http) == pinned
+        assert http.post(GENERATE, json={"model": "echo-worker", "keep_alive": "5m"}, headers=owner).status_code == 200
+        assert expires(http) != pinned
+
+
 def test_clients_may_knock(tmp_path: Path) -> None:
     with serving(tmp_path) as http:
         assert [http.head(path).status_code for path in ("/api/version", "/api/tags")] == [200, 200]

@@ -54,7 +54,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]]:
         ({"input": "x", "include": ["odd"]}, "include[0]"),
         ({"input": "x", "background": True, "store": False}, "background"),
         ({"input": "x", "stream_options": {"include_obfuscation": True}}, "stream_options"),
-        ({"input": "x", "prompt": {"id": "p"}}, "prompt"),
+        ({"input": "x", "prompt": {"name": "p"}}, "prompt.name"),
         ({"input": "x", "truncation": "maybe"}, "truncation"),
         ({"input": "x", "text": {"format": {"type": "odd"}}}, "text.format.type"),
         ({"input": "x", "text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),

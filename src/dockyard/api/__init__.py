@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from dockyard import stack as stacks
 from dockyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def create_app(
     from dockyard.artifact.store import Store
     from dockyard.gateway.keyring import Keyring
 
+    settings = settings if hub_only else stacks.governed(settings)
     store = store if store is not None else Store.open(settings)
     if state is None and not trusted:
         from dockyard.state import State
@@ -63,6 +65,7 @@ def create_app(
         watchdog=Watchdog(),
         state=state,
         trusted=trusted,
+        stack=stacks.of(settings) if not hub_only else stacks.EMPTY,
     )
     if not hub_only:
         _add_gateway(site, fleet)
@@ -71,6 +74,8 @@ def create_app(
 
 def _add_gateway(site: Site, fleet: Any) -> None:
     from dockyard import guards
+    from dockyard.api._knowledge import bases_of
+    from dockyard.api._library import library
     from dockyard.gateway import Gateway, Parts
     from dockyard.telemetry import AccessLog, Snapshot, Telemetry
 
@@ -103,6 +108,9 @@ def _add_gateway(site: Site, fleet: Any) -> None:
             telemetry=telemetry,
             guards=guards.chosen(site.settings),
             digest=fleet.identity,
+            stack=site.stack,
+            prompts=lambda: library(site),
+            knowledge=lambda names: bases_of(site, names),
         )
     )
     if site.settings.record_content:
@@ -208,17 +216,9 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     from litestar import Response
     from litestar.exceptions import HTTPException
 
-    from dockyard.api._failures import from_http
-    from dockyard.api._wire import error_body, error_headers
-    from dockyard.errors import DockyardError
+    from dockyard.api._failures import failure
+    from dockyard.api._wire import error_body
 
-    if isinstance(error, DockyardError):
-        told = error
-    elif isinstance(error, HTTPException):
-        told = from_http(error, request.url.path)
-    else:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        told = DockyardError("the server failed on this request", hint="its log says why")
-    headers = {name.decode(): value.decode() for name, value in error_headers(told)}
+    told, headers = failure(request, error)
     status = error.status_code if isinstance(error, HTTPException) else told.status
     return Response(error_body(told), status_code=status, headers=headers, media_type="application/json")

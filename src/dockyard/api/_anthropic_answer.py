@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from dockyard.api import _openai
+from dockyard.api._endpoint import Unstreamed
 from dockyard.types import Call, Chunk, Json, Usage
 
 STOPPED = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -150,20 +151,11 @@ def arguments(text: str) -> Json:
     return found if isinstance(found, dict) else {"arguments": found}
 
 
-class CountAsked:
+class CountAsked(Unstreamed):
     """A request to count the tokens of a prompt, and the writing of its answer. It is never streamed."""
 
     def __init__(self, call: Call) -> None:
         self.calls = [call]
-
-    def begin(self) -> bytes:
-        return b""
-
-    def events(self, batch: list[Chunk]) -> bytes:  # noqa: ARG002 - it is never streamed
-        return b""
-
-    def end(self, usage: Usage, extra: dict[str, Any] | None) -> bytes:  # noqa: ARG002
-        return b""
 
     def whole(self, batches: list[list[Chunk]], usage: Usage, extra: dict[str, Any] | None) -> bytes:
         tokens = sum(len(chunk.result.tokens) for batch in batches for chunk in batch if chunk.result is not None)

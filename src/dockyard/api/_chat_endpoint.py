@@ -1,4 +1,4 @@
-"""Chats of OpenAI's dialect, which may have tools that the server runs: the client sees a plain answer."""
+"""Chats, which may have tools that the server runs: the client sees a plain answer, in whichever dialect."""
 
 from __future__ import annotations
 
@@ -8,45 +8,48 @@ from typing import Any
 
 from litestar.types import Send
 
-from dockyard.api._endpoint import Asked, Endpoint, Exchange, run_calls
+from dockyard.api._endpoint import OPENAI, Asked, Dialect, Endpoint, Exchange, Style, run_calls
 from dockyard.api._site import Site
-from dockyard.api.openai_chat import Chat, ChatAsked
+from dockyard.api.openai_chat import Chat, ChatAsked, Own
 from dockyard.gateway import Gateway
 
 
 class ChatEndpoint(Endpoint):
-    """``POST /v1/chat/completions``."""
+    """A chat's path; ``POST /v1/chat/completions`` where no other dialect is given."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, dialect: Dialect | None = None, style: Style = OPENAI) -> None:
         assert site.gateway is not None
-        super().__init__(site.gateway, Chat(), site.watchdog)
+        super().__init__(site.gateway, dialect or Chat(), site.watchdog, style)
         self._site = site
 
     def _exchange(self, asked: Asked, explain: bool, send: Send, task: asyncio.Task[Any]) -> Exchange:
-        assert isinstance(asked, ChatAsked)
-        profile = profile_of(self._site, asked)
+        own = asked.own if isinstance(asked, ChatAsked) else None
+        profile = profile_of(self._site, asked.calls[0].model, own)
         if not profile:
             return super()._exchange(asked, explain, send, task)
-        return _WithTools(asked, self._site, profile, explain, send, task)
+        found = _WithTools(asked, explain, send, task, self._site.watchdog, self._style)
+        return found.given(self._site, profile, code=own is not None and own.code)
 
 
-def profile_of(site: Site, asked: ChatAsked) -> str:
-    """The profile whose tools a chat gets; empty: none. What the request says counts before the setting."""
-    if asked.own is not None and asked.own.profile is not None:
-        return asked.own.profile
-    model = asked.calls[0].model
+def profile_of(site: Site, model: str, own: Own | None = None) -> str:
+    """The profile whose tools a chat gets; empty: none. What the request says counts before its route, and that
+    before the setting."""
+    if own is not None and own.profile is not None:
+        return own.profile
+    if (route := site.stack.routes.get(model)) is not None and route.tools:
+        return route.tools
     patterns = site.settings.chat_tools
     return next((patterns[pattern] for pattern in patterns if fnmatchcase(model, pattern)), "")
 
 
 class _WithTools(Exchange):
-    def __init__(
-        self, asked: ChatAsked, site: Site, profile: str, explain: bool, send: Send, task: asyncio.Task[Any]
-    ) -> None:
-        super().__init__(asked, explain, send, task, site.watchdog)
-        self._site = site
-        self._profile = profile
-        self._code = asked.own is not None and asked.own.code
+    _site: Site
+    _profile: str
+    _code: bool
+
+    def given(self, site: Site, profile: str, *, code: bool) -> _WithTools:
+        self._site, self._profile, self._code = site, profile, code
+        return self
 
     async def _run(self, gateway: Gateway) -> Any:
         from dockyard.api._chat_tools import looped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -44,7 +45,7 @@ async def looped(site: Site, run: Run, calls: list[Call], profile: str, code: bo
         raise Forbidden(f"key {principal.name!r} may not infer", hint="use a key with the scope `infer`")
     box = toolbox(site)
     await box.start()
-    session = box.session(principal, profile, client="chat")
+    session = box.session(principal, profile, client="chat", handle=_beginning(call.request))
     tools = await box.tools(session)
     functions = outside([(tool.server, tool.name) for tool in tools], prefix=True)
     offered = [
@@ -78,3 +79,11 @@ async def looped(site: Site, run: Run, calls: list[Call], profile: str, code: bo
         calls[0].usage = loop.usage
 
     return Looped(chunks())
+
+
+def _beginning(request: Request) -> str:
+    """Tells one conversation from others: each of its requests sends again how it began."""
+    for message in request.messages or ():
+        if message.role == "user":
+            return hashlib.sha256(msgspec.json.encode(message.content)).hexdigest()
+    return ""

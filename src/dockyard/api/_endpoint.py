@@ -78,38 +78,33 @@ class Asked(Protocol):
         ...
 
 
+class Unstreamed:
+    """The part of ``Asked`` for answers that come whole or not at all."""
+
+    def begin(self) -> bytes:
+        return b""
+
+    def events(self, batch: list[Chunk]) -> bytes:  # noqa: ARG002
+        return b""
+
+    def end(self, usage: Usage, extra: dict[str, Any] | None) -> bytes:  # noqa: ARG002
+        return b""
+
+
 class Dialect(Protocol):
     """Reads a body. Raises InvalidRequest naming what is wrong."""
 
     def read(self, body: bytes) -> Asked: ...
 
 
-class Endpoint:
-    """An ASGI callable for one path of one dialect."""
+class Answering:
+    """Sees an answer through to a client, whatever becomes of either; how the request was read is not its business."""
 
-    def __init__(self, gateway: Gateway, dialect: Dialect, watchdog: Watchdog, style: Style = OPENAI) -> None:
+    def __init__(self, gateway: Gateway, watchdog: Watchdog, style: Style = OPENAI) -> None:
         self._style = style
         self._gateway = gateway
-        self._dialect = dialect
         self._watchdog = watchdog
         self._limit = gateway.parts.settings.max_body
-
-    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            if scope["method"] != "POST":  # type: ignore[typeddict-item]
-                raise MethodNotAllowed(f"{scope['path']} takes POST")
-            body = await read_body(receive, headers, self._limit, self._watchdog, task)
-            asked = self._dialect.read(body)
-        except DockyardError as error:
-            await send_failure(send, error, self._style)
-            return
-        key, no_store = credential(headers), b"no-store" in headers.get(b"cache-control", b"")
-        client = scope["client"]
-        for call in asked.calls:
-            call.credential, call.no_store, call.client = key, no_store, client[0] if client else ""
-        await self._answer(asked, b"x-dockyard-explain" in headers, receive, send, task)
 
     async def _answer(self, asked: Asked, explain: bool, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
         exchange = self._exchange(asked, explain, send, task)
@@ -140,6 +135,31 @@ class Endpoint:
 
     def _exchange(self, asked: Asked, explain: bool, send: Send, task: asyncio.Task[Any]) -> Exchange:
         return Exchange(asked, explain, send, task, self._watchdog, self._style)
+
+
+class Endpoint(Answering):
+    """An ASGI callable for one path of one dialect."""
+
+    def __init__(self, gateway: Gateway, dialect: Dialect, watchdog: Watchdog, style: Style = OPENAI) -> None:
+        super().__init__(gateway, watchdog, style)
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            if scope["method"] != "POST":  # type: ignore[typeddict-item]
+                raise MethodNotAllowed(f"{scope['path']} takes POST")
+            body = await read_body(receive, headers, self._limit, self._watchdog, task)
+            asked = self._dialect.read(body)
+        except DockyardError as error:
+            await send_failure(send, error, self._style)
+            return
+        key, no_store = credential(headers), b"no-store" in headers.get(b"cache-control", b"")
+        client = scope["client"]
+        for call in asked.calls:
+            call.credential, call.no_store, call.client = key, no_store, client[0] if client else ""
+        await self._answer(asked, b"x-dockyard-explain" in headers, receive, send, task)
 
 
 class Exchange:
@@ -240,6 +260,8 @@ def explanation(call: Call) -> dict[str, Any]:
     """What happened to a call, for whoever asks with the header ``x-dockyard-explain``."""
     return {
         "model": call.reference,
+        **({"route": call.model, "target": call.target} if call.target is not None else {}),
+        **({"prompt": msgspec.to_builtins(call.prompt)} if call.prompt is not None else {}),
         "cache": call.cache,
         "steps": msgspec.to_builtins(call.steps),
         "ttft_seconds": None if call.first_token is None else call.first_token - call.received,

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
+from litestar import Request
 from litestar.exceptions import HTTPException
 from msgspec import ValidationError
 
 from dockyard.api._decode import explained
-from dockyard.api._wire import MethodNotAllowed
+from dockyard.api._wire import MethodNotAllowed, error_headers
 from dockyard.errors import DockyardError, Forbidden, InvalidRequest, NotFound, PayloadTooLarge, Unauthorized
 
+log = logging.getLogger(__name__)
+
 _KINDS: dict[int, type[DockyardError]] = {401: Unauthorized, 403: Forbidden, 405: MethodNotAllowed}
+
+
+def failure(request: Request[Any, Any, Any], error: Exception) -> tuple[DockyardError, dict[str, str]]:
+    """Any failure of a framework route as ours, and its headers. What is neither ours nor the framework's is logged."""
+    if isinstance(error, DockyardError):
+        told = error
+    elif isinstance(error, HTTPException):
+        told = from_http(error, request.url.path)
+    else:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        told = DockyardError("the server failed on this request", hint="its log says why")
+    return told, {name.decode(): value.decode() for name, value in error_headers(told)}
 
 
 def from_http(error: HTTPException, path: str) -> DockyardError:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import ast
 import importlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from litestar import Litestar
+from litestar.exceptions import NotFoundException
 from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
 from dockyard.api._site import Site
 from dockyard.api._wire import Hot
+from dockyard.errors import NotFound
+
+log = logging.getLogger(__name__)
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,14 +38,24 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
     """What one dialect answers: framework handlers, and plain ASGI callables by exact path.
 
-    ``described`` holds hot routes by path. Paths that begin with one of ``failures`` have their framework errors
-    (unknown path, wrong method, invalid body) told by that exception handler, in the dialect's own shape.
+    ``below`` holds more of these by what their paths begin with, ``described`` hot routes by path. Paths that begin
+    with one of ``failures`` have their framework errors (unknown path, wrong method, invalid body) told by that
+    exception handler, in the dialect's own shape. ``broken`` says of dialects that could not be loaded what is wrong.
     """
 
     handlers: list[Any] = []
     hot: dict[str, Hot] = {}
+    below: dict[str, Hot] = {}
     described: dict[str, Described] = {}
     failures: dict[str, Callable[[Any, Exception], Any]] = {}
+    broken: dict[str, str] = {}
+
+    def of(self, path: str) -> Hot | None:
+        """The hot route of a path, if it has one."""
+        found = self.hot.get(path)
+        if found is None:
+            found = next((each for begins, each in self.below.items() if path.startswith(begins)), None)
+        return found
 
 
 class Light(Litestar):
@@ -54,18 +69,25 @@ class Light(Litestar):
 
 def dialects() -> list[str]:
     """The names of this package's modules that define ``routes``; none is imported."""
-    return sorted(
-        path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_") and _has_routes(path)
-    )
+    from dockyard import api
+
+    files = [path for folder in api.__path__ for path in Path(folder).glob("*.py")]
+    return sorted(path.stem for path in files if not path.stem.startswith("_") and _has_routes(path))
 
 
 def gather(site: Site) -> Routes:
-    """Import them all and put their routes together; takes a tenth of a second."""
-    found = Routes(handlers=[], hot={}, described={}, failures={})
+    """Import them all and put their routes together; takes a tenth of a second. A broken one hides no other."""
+    found = Routes(handlers=[], hot={}, below={}, described={}, failures={}, broken={})
     for name in dialects():
-        routes: Routes = importlib.import_module(f"dockyard.api.{name}").routes(site)
+        try:
+            routes: Routes = importlib.import_module(f"dockyard.api.{name}").routes(site)
+        except Exception as error:
+            log.exception("the dialect %s can't be loaded", name)
+            found.broken[name] = f"{type(error).__name__}: {error}"
+            continue
         found.handlers.extend(routes.handlers)
         found.hot.update(routes.hot)
+        found.below.update(routes.below)
         found.described.update(routes.described)
         found.failures.update(routes.failures)
     return found
@@ -76,6 +98,11 @@ def application(site: Site, routes: Routes, failed: Callable[[Any, Exception], A
 
     def tell(request: Any, error: Exception) -> Any:
         path = request.scope["path"]
+        if routes.broken and isinstance(error, NotFoundException):
+            told_of = "; ".join(f"{name} ({why})" for name, why in routes.broken.items())
+            error = NotFound(
+                f"there is nothing at {path[:200]}", hint=f"the log has why this can't be loaded: {told_of}"
+            )
         for prefix, told in routes.failures.items():
             if path.startswith(prefix):
                 return told(request, error)
@@ -91,7 +118,12 @@ def application(site: Site, routes: Routes, failed: Callable[[Any, Exception], A
 
 
 def _has_routes(path: Path) -> bool:
+    """Read, not imported: a file that can't even be parsed counts, so that it is told of as broken."""
     text = path.read_text(encoding="utf-8")
-    return "def routes(" in text and any(
-        isinstance(node, ast.FunctionDef) and node.name == "routes" for node in ast.parse(text).body
-    )
+    if "def routes(" not in text:
+        return False
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return True
+    return any(isinstance(node, ast.FunctionDef) and node.name == "routes" for node in tree.body)

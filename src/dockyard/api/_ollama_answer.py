@@ -10,6 +10,7 @@ import msgspec
 
 from dockyard.api import _openai
 from dockyard.api._anthropic_answer import arguments
+from dockyard.api._endpoint import Unstreamed
 from dockyard.api.openai_embeddings import numbers, shortened
 from dockyard.errors import EngineError
 from dockyard.types import Call, Chunk, Json, Result, TokenLogprob, Usage
@@ -104,7 +105,7 @@ class TextAsked:
         return _encode({**line, "done": done, **more}) + b"\n"
 
 
-class EmbedAsked:
+class EmbedAsked(Unstreamed):
     """A request for vectors and the writing of its answer; ``single`` for the older endpoint. It is never streamed."""
 
     def __init__(
@@ -115,15 +116,6 @@ class EmbedAsked:
         self._single = single
         self._dimensions = dimensions
         self._ignored = ignored
-
-    def begin(self) -> bytes:
-        return b""
-
-    def events(self, batch: list[Chunk]) -> bytes:  # noqa: ARG002 - it is never streamed
-        return b""
-
-    def end(self, usage: Usage, extra: dict[str, Any] | None) -> bytes:  # noqa: ARG002
-        return b""
 
     def whole(self, batches: list[list[Chunk]], usage: Usage, extra: dict[str, Any] | None) -> bytes:
         call = self.calls[0]

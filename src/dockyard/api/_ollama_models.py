@@ -17,6 +17,7 @@ from dockyard.api._openai import refuse
 from dockyard.api._site import Site
 from dockyard.api.openai_models import ECHO, short
 from dockyard.artifact.manifest import Artifact, read_artifact
+from dockyard.artifact.media import is_model
 from dockyard.errors import DockyardError, InvalidRequest
 from dockyard.types import Defaults, Json, LoadedModel, ModelFacts, ModelFiles, Reference, Sampling
 
@@ -100,7 +101,7 @@ def tagged(site: Site, reference: Reference) -> str:
 def _tags(site: Site) -> list[dict[str, Any]]:
     found = []
     for entry in site.store.entries():
-        if entry.reference is None:
+        if entry.reference is None or not is_model(entry.descriptor.artifact_type):
             continue
         name = tagged(site, entry.reference)
         found.append(
@@ -113,8 +114,8 @@ def _tags(site: Site) -> list[dict[str, Any]]:
                 "details": _details(_artifact(site, entry.descriptor.digest)),
             }
         )
-    echo = {"name": ECHO, "model": ECHO, "modified_at": _time(0.0), "size": 0, "digest": "", "details": _details(None)}
-    return [*found, echo]
+    bare = {"modified_at": _time(0.0), "size": 0, "digest": "", "details": _details(None)}
+    return [*found, *({"name": name, "model": name, **bare} for name in (*site.stack.aliases(), ECHO))]
 
 
 def _loaded(site: Site, row: LoadedModel) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def _loaded(site: Site, row: LoadedModel) -> dict[str, Any]:
 def _show(site: Site, name: str) -> dict[str, Any]:
     from dockyard.artifact.materialize import model_files
 
-    files = model_files(site.store, name)
+    files = model_files(site.store, name, only_look=True)
     return _described(site, name, read_artifact(site.store, files.digest), files)
 
 

@@ -33,9 +33,11 @@ ModelName = Annotated[str, Meta(min_length=1, max_length=512, description="Name 
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """``include_usage`` asks for an event with the usage before the end."""
+    """``include_usage`` asks for an event with the usage before the end, ``continuous_usage_stats`` (vLLM's) with it
+    for the usage so far in every event."""
 
     include_usage: bool | None = False
+    continuous_usage_stats: bool | None = False
     include_obfuscation: bool | None = None
 
 
@@ -94,6 +96,9 @@ def check(asked: Common) -> None:
     """What holds between fields."""
     if asked.stream_options is not None and not asked.stream:
         raise InvalidRequest("'stream_options' goes with 'stream': true", param="stream_options")
+    if counting(asked) and not include_usage(asked):
+        param = "stream_options.continuous_usage_stats"
+        raise InvalidRequest("'continuous_usage_stats' goes with 'include_usage': true", param=param)
     check_model(asked.model)
     for token in asked.logit_bias or ():
         if not token.isascii() or not token.removeprefix("-").isdigit():
@@ -140,6 +145,16 @@ def result_of(batches: list[list[Chunk]], default: Result) -> Result:
 
 def include_usage(asked: Common) -> bool:
     return asked.stream_options is not None and bool(asked.stream_options.include_usage)
+
+
+def counting(asked: Common) -> bool:
+    """Whether each event is to say the usage so far."""
+    return asked.stream_options is not None and bool(asked.stream_options.continuous_usage_stats)
+
+
+def tail_with(usage: Usage) -> bytes:
+    """The end of an event that says the usage."""
+    return b'],"usage":' + msgspec.json.encode(usage_fields(usage)) + b"}\n\n"
 
 
 def refuse(asked: msgspec.Struct, fields: dict[str, str]) -> None:
@@ -229,6 +244,7 @@ class Choice:
         self.tool_calls: list[dict[str, Any]] = []
         self.logprobs: list[TokenLogprob] | None = None
         self.finish: str | None = None
+        self.annotations: list[Any] = []
 
     def add(self, chunk: Chunk) -> None:
         if chunk.text:
@@ -239,6 +255,8 @@ class Choice:
             merge_tool_calls(self.tool_calls, chunk.tool_calls)
         if chunk.logprobs is not None:
             self.logprobs = [*(self.logprobs or ()), *chunk.logprobs]
+        if chunk.annotations:
+            self.annotations += chunk.annotations
         if chunk.finish is not None:
             self.finish = chunk.finish
 

@@ -40,6 +40,7 @@ class Writer:
         self._open: Item | None = None
         self._pieces: list[str] = []
         self._tokens: list[Json] = []
+        self._notes: list[Json] = []
         self._calls: dict[int, tuple[int, list[str]]] = {}
         self._finish: str | None = None
         self._reasoned = 0
@@ -95,6 +96,16 @@ class Writer:
         self._close_calls("incomplete")
         return self.response("cancelled", usage)
 
+    def announce(self, item: Item, *states: str) -> bytes:
+        """An item that is whole when it appears, with an event for each state that it went through."""
+        place = len(self.output)
+        self.output.append(item)
+        where = {"item_id": item["id"], "output_index": place}
+        begun = {**item, "status": "in_progress"}
+        events = self._event("response.output_item.added", output_index=place, item=begun)
+        events += b"".join(self._event(f"response.{item['type']}.{state}", **where) for state in states)
+        return events + self._event("response.output_item.done", output_index=place, item=item)
+
     # its chunks
 
     def add(self, batch: list[Chunk]) -> bytes:
@@ -106,6 +117,8 @@ class Writer:
                 events.append(self._text("reasoning", chunk.reasoning, None))
             if chunk.text or (chunk.logprobs and self._logprobs):
                 events.append(self._text("message", chunk.text, chunk.logprobs))
+            if chunk.annotations and self._open is not None and self._open["type"] == "message":
+                events.extend(self._annotation(note) for note in chunk.annotations)
             if chunk.tool_calls:
                 events.extend(self._call(delta) for delta in chunk.tool_calls if isinstance(delta, dict))
             if chunk.finish is not None:
@@ -153,8 +166,13 @@ class Writer:
         item["summary" if "summary_index" in self._where() else "content"] = [part]
         item["status"] = status
         events += self._event("response.output_item.done", output_index=len(self.output) - 1, item=item)
-        self._open, self._pieces, self._tokens = None, [], []
+        self._open, self._pieces, self._tokens, self._notes = None, [], [], []
         return events
+
+    def _annotation(self, note: Json) -> bytes:
+        self._notes.append(note)
+        where = {**self._where(), "annotation_index": len(self._notes) - 1}
+        return self._event("response.output_text.annotation.added", **where, annotation=note)
 
     def _word(self) -> str:
         assert self._open is not None
@@ -168,7 +186,7 @@ class Writer:
     def _part(self, text: str, tokens: list[Json]) -> Item:
         word = self._word()
         if word == "output_text":
-            return {"type": word, "text": text, "annotations": [], "logprobs": tokens}
+            return {"type": word, "text": text, "annotations": list(self._notes), "logprobs": tokens}
         return {"type": "summary_text" if self._summary else "reasoning_text", "text": text}
 
     def _where(self) -> dict[str, Any]:

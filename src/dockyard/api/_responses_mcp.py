@@ -47,6 +47,8 @@ async def select(box: Toolbox, settings: Settings, hosted: Hosted) -> Selected:
     await box.start()
     session = box.session(hosted.principal, hosted.profile, client="responses")
     base = box.profiles.get(hosted.profile)
+    if hosted.whole:
+        hosted.tools = [_as_kept(enabled.server.name) for enabled in base.servers]
     groups = {one.server_label: _servers(box, settings, base, one, hosted.principal) for one in hosted.tools}
     label_of = _labels(groups)
     session.given = _profile(base, [one for group in groups.values() for one in group])
@@ -71,6 +73,11 @@ async def select(box: Toolbox, settings: Settings, hosted: Hosted) -> Selected:
     deferred = {label for label, one in wanted.items() if one.defer_loading or _searched(box, base, one)}
     errors = await _errors(box, session.given, label_of, {tool.server for tool in listed})
     return Selected(session=session, tools=tools, deferred=deferred, errors=errors)
+
+
+def _as_kept(name: str) -> McpTool:
+    """A server of a route's profile: who must be asked before it is used is for the profile to say."""
+    return McpTool(type="mcp", server_label=name, require_approval="never")
 
 
 def _servers(
@@ -156,7 +163,8 @@ async def _errors(box: Toolbox, given: Profile, label_of: dict[str, str], listed
         name = str(row["name"])
         if name in listed or name not in label_of:
             continue
-        reason = str(row.get("reason") or "") or "; ".join(str(flaw) for flaw in row.get("flaws") or ())
+        flaws = "; ".join(f"{what}: {why}" for what, why in (row.get("flaws") or {}).items())
+        reason = str(row.get("reason") or "") or flaws
         if reason:
             found[label_of[name]] = reason[:500]
     return found

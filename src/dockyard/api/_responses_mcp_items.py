@@ -20,6 +20,7 @@ PREFIXES = {
     "tool_search_call": "tsc",
     "tool_search_output": "tso",
     "code_interpreter_call": "ci",
+    "file_search_call": "fs",
 }
 TEXTS = {
     "mcp_list_tools": ("server_label",),

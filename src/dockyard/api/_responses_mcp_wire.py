@@ -71,6 +71,7 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class Hosted(msgspec.Struct, kw_only=True):
     """What a request wants of tools that the server runs. ``choice`` is its ``tool_choice`` if that names one of them.
+    ``whole``: all servers of the profile, as it has them, since a route names that and the request names none.
 
     ``principal`` is who asks, ``heard`` the items of the conversation, ``new`` those of this request.
     """
@@ -79,6 +80,7 @@ class Hosted(msgspec.Struct, kw_only=True):
     principal: Principal
     choice: Json = None
     profile: str = "default"
+    whole: bool = False
     most: int | None = None
     code: bool = False
     heard: list[Item] = []

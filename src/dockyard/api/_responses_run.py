@@ -13,8 +13,10 @@ import msgspec
 from litestar.types import Receive, Scope, Send
 
 from dockyard.api._decode import BodyReader
-from dockyard.api._endpoint import Asked, Endpoint, Exchange, send_failure
+from dockyard.api._endpoint import Answering, Asked, Exchange, send_failure
 from dockyard.api._kept import Kept, kept
+from dockyard.api._library import library
+from dockyard.api._prompt_wire import PromptCall
 from dockyard.api._responses_events import replayed
 from dockyard.api._responses_turn import Turn, turn
 from dockyard.api._responses_wire import ResponseRequest
@@ -31,12 +33,12 @@ log = logging.getLogger(__name__)
 DAY = 24 * 3600.0
 
 
-class ResponsesEndpoint(Endpoint):
+class ResponsesEndpoint(Answering):
     """``POST /v1/responses``."""
 
     def __init__(self, site: Site) -> None:
         assert site.gateway is not None
-        super().__init__(site.gateway, None, site.watchdog)  # type: ignore[arg-type]
+        super().__init__(site.gateway, site.watchdog)
         self._site = site
         self._reader = BodyReader(ResponseRequest, passing=True)
 
@@ -50,7 +52,15 @@ class ResponsesEndpoint(Endpoint):
             asked, unknown = self._reader.read(body)
             principal = await self._site.principal(headers, "infer")
             opened = await kept(self._site).opened()
-            found = await turn(opened, asked, unknown, principal, self._limit)
+            if not asked.model and asked.prompt is not None:
+                asked = msgspec.structs.replace(asked, model=await self._model(asked.prompt))
+            route = self._site.stack.routes.get(asked.model)
+            profile = route.tools if route is not None else ""
+            found = await turn(opened, asked, unknown, principal, self._limit, profile)
+            if found.calls[0].knowledge:
+                from dockyard.api._responses_search import check
+
+                await check(self._site, principal, found.calls[0])
         except DockyardError as error:
             await send_failure(send, error, self._style)
             return
@@ -58,6 +68,12 @@ class ResponsesEndpoint(Endpoint):
         call.credential, call.client = credential(headers), client[0] if client else ""
         call.no_store = b"no-store" in headers.get(b"cache-control", b"")
         await self._answer(found, b"x-dockyard-explain" in headers, receive, send, task)
+
+    async def _model(self, wanted: PromptCall) -> str:
+        """The model that a prompt names."""
+        used = wanted.use()
+        found = await asyncio.to_thread(library(self._site).find, used.name, used.version)
+        return found.prompt.model
 
     def _exchange(self, asked: Asked, explain: bool, send: Send, task: asyncio.Task[Any]) -> Exchange:
         assert isinstance(asked, Turn)
@@ -131,9 +147,12 @@ class _Exchange(Exchange):
 async def events(site: Site, gateway: Gateway, turn: Turn) -> AsyncGenerator[bytes, None]:
     """The answer as events, as far as they are not its beginning or end; with tools, all rounds of it."""
     if turn.hosted is None:
+        told = False
         async with aclosing(chunks(gateway, turn)) as batches:
             async for batch in batches:
-                yield turn.writer.add(batch)
+                searched = b"" if told else _searched(turn)
+                told = True
+                yield searched + turn.writer.add(batch)
         return
     from dockyard.api._responses_mcp import answered
     from dockyard.api._toolbox import toolbox
@@ -148,10 +167,21 @@ async def events(site: Site, gateway: Gateway, turn: Turn) -> AsyncGenerator[byt
         turn.calls[0].usage = usage
 
     writer: Any = turn.writer
-    told = answered(toolbox(site), site.settings, turn.hosted, writer, turn.calls[0].request, ask, spent)
-    async with aclosing(told) as pieces:
+    rounds = answered(toolbox(site), site.settings, turn.hosted, writer, turn.calls[0].request, ask, spent)
+    async with aclosing(rounds) as pieces:
         async for data in pieces:
             yield data
+
+
+def _searched(turn: Turn) -> bytes:
+    """What was searched in vector stores for this answer, if anything was."""
+    call = turn.calls[0]
+    if call.grounded is None or not call.knowledge:
+        return b""
+    from dockyard.api._responses_search import item_of
+
+    item = item_of(call, turn.writer.name("fs"), results=turn.results)
+    return turn.writer.announce(item, "in_progress", "searching", "completed")
 
 
 def _again(call: Call, request: Request) -> Call:
@@ -163,6 +193,7 @@ async def chunks(gateway: Gateway, turn: Turn) -> AsyncGenerator[list[Chunk], No
     """The answer. What is too long for the model loses its oldest turns, if the request allows it."""
     while True:
         call, begun = turn.calls[0], False
+        asked = call.request  # the pipeline may put a prompt around it
         try:
             async with await gateway.run(call) as reply:
                 async for batch in reply.chunks:
@@ -170,10 +201,10 @@ async def chunks(gateway: Gateway, turn: Turn) -> AsyncGenerator[list[Chunk], No
                     yield batch
             return
         except ContextOverflow:
-            shorter = shortened(call.request.messages or ())
+            shorter = shortened(asked.messages or ())
             if begun or not turn.truncate or shorter is None:
                 raise
-        request = msgspec.structs.replace(call.request, messages=shorter)
+        request = msgspec.structs.replace(asked, messages=shorter)
         turn.calls[0] = _again(call, request)
 
 

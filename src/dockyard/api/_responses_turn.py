@@ -26,6 +26,7 @@ from dockyard.api._responses_wire import (
     hosted_choice,
     name_of,
     sampling,
+    searches,
     told,
 )
 from dockyard.errors import InvalidRequest, NotFound, PayloadTooLarge
@@ -52,6 +53,8 @@ class Turn(msgspec.Struct, kw_only=True):
     truncate: bool = False
     hosted: Any = None
     """What it wants of tools that the server runs, an ``_responses_mcp_wire.Hosted``."""
+    results: bool = False
+    """Whether the response shows what a search of vector stores found."""
     opening: bytes = b""
     ended: dict[str, Any] = {}
 
@@ -80,22 +83,32 @@ def new_id() -> str:
     return f"resp_{secrets.token_hex(16)}"
 
 
-async def turn(kept: Kept, asked: ResponseRequest, unknown: dict[str, Json], principal: Principal, limit: int) -> Turn:
-    """Raises InvalidRequest and NotFound naming the field. ``limit`` bounds what files may add, in bytes."""
+async def turn(
+    kept: Kept, asked: ResponseRequest, unknown: dict[str, Json], principal: Principal, limit: int, profile: str = ""
+) -> Turn:
+    """Raises InvalidRequest and NotFound naming the field. ``limit`` bounds what files may add, in bytes; ``profile``
+    is that of the route's tools, which count where the request names no servers."""
     check(asked)
     id, key = new_id(), principal.name
     padded = asked.stream_options is not None and bool(asked.stream_options.include_obfuscation)
     about = told(asked)
     logprobs = LOGPROBS in (asked.include or ()) or asked.top_logprobs is not None
-    wanted = _hosted(asked, principal)
+    wanted = _hosted(asked, principal, profile)
     kind = Writer if wanted is None else _tool_writer()
     writer = kind(id, about, logprobs=logprobs, summary=bool(about["reasoning"]["summary"]), padded=padded)
     items, before, chain = await _heard(kept, asked, writer, key)
-    call = await _call(kept, asked, unknown, [*before, *items], key, limit, kind="chat", id=id)
+    more = extra(asked, unknown, hosting=wanted is not None)
+    call = await _call(kept, asked, more, [*before, *items], key, limit, kind="chat", id=id)
     if wanted is not None:
         wanted.heard, wanted.new = [*before, *items], items
     call.request = msgspec.structs.replace(call.request, sampling=sampling(asked))
     call.stream = bool(asked.stream)
+    results = False
+    if found := searches(asked):
+        from dockyard.api import _responses_search
+
+        _responses_search.ground(call, _responses_search.read(found))
+        results = _responses_search.RESULTS in (asked.include or ())
     return Turn(
         key=key,
         calls=[call],
@@ -109,13 +122,14 @@ async def turn(kept: Kept, asked: ResponseRequest, unknown: dict[str, Json], pri
         background=bool(asked.background),
         truncate=asked.truncation == "auto",
         hosted=wanted,
+        results=results,
     )
 
 
-def _hosted(asked: ResponseRequest, principal: Principal) -> Any:
-    """What the request wants of tools that the server runs; None: nothing."""
+def _hosted(asked: ResponseRequest, principal: Principal, profile: str) -> Any:
+    """What the request, or else its route, wants of tools that the server runs; None: nothing."""
     given = hosted(asked)
-    if not given:
+    if not given and not profile:
         return None
     from dockyard.api._responses_mcp_wire import Hosted, read
 
@@ -124,7 +138,8 @@ def _hosted(asked: ResponseRequest, principal: Principal) -> Any:
         tools=read(given),
         principal=principal,
         choice=hosted_choice(asked.tool_choice),
-        profile=own.profile,
+        profile=own.profile if given else profile,
+        whole=not given,
         most=asked.max_tool_calls,
         code=own.code,
     )
@@ -141,7 +156,7 @@ async def given(kept: Kept, asked: Given, unknown: dict[str, Json], key: str, li
     check_given(asked)
     id = new_id()
     items, before, _ = await _heard(kept, asked, Writer(id, {}), key)
-    return await _call(kept, asked, unknown, [*before, *items], key, limit, kind=kind, id=id)
+    return await _call(kept, asked, extra(asked, unknown), [*before, *items], key, limit, kind=kind, id=id)
 
 
 async def _heard(kept: Kept, asked: Given, writer: Writer, key: str) -> tuple[list[Item], list[Item], list[str]]:
@@ -184,15 +199,15 @@ async def _referred(kept: Kept, item: Item, before: list[Item], key: str) -> Ite
 
 
 async def _call(
-    kept: Kept, asked: Given, unknown: dict[str, Json], items: list[Item], key: str, limit: int, *, kind: Kind, id: str
+    kept: Kept, asked: Given, more: dict[str, Json], items: list[Item], key: str, limit: int, *, kind: Kind, id: str
 ) -> Call:
     filled = await _filled(kept, items, key, limit)
-    hosting = isinstance(asked, ResponseRequest) and bool(hosted(asked))
-    more = extra(asked, unknown, hosting=hosting)
     request = Request(id=id, kind=kind, messages=messages(filled, asked.instructions), extra=more)
-    if not request.messages:
+    own = asked.prompt if isinstance(asked, ResponseRequest) else None
+    if not request.messages and own is None:
         raise InvalidRequest("there is nothing to answer", param="input")
-    return Call(request=request, model=asked.model, dialect="openai-responses")
+    prompt = None if own is None else own.use()
+    return Call(request=request, model=asked.model, dialect="openai-responses", prompt=prompt)
 
 
 async def _filled(kept: Kept, items: list[Item], key: str, limit: int) -> list[Item]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from dockyard.api import _openai
+from dockyard.api._prompt_wire import PromptCall
 from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.types import Json, Sampling
 
@@ -18,7 +19,6 @@ Item = dict[str, Json]
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
 
 REFUSED = {
-    "prompt": "send its text as `instructions` and `input`",
     "moderation": "ask /v1/moderations",
     "access_programs": "leave it out",
     "background_options": "leave it out",
@@ -26,7 +26,7 @@ REFUSED = {
     "image": "leave it out",
 }
 HOSTED = {
-    "file_search": "search yourself, and send what you found as `input`",
+    "file_search": "only requests for an answer search",
     "mcp": "only requests for an answer run tools",
     "custom": "offer it as a function with one string parameter",
 }
@@ -92,8 +92,9 @@ class Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ResponseRequest(Given, kw_only=True, forbid_unknown_fields=True):
-    """The body of a Responses request."""
+    """The body of a Responses request. Without ``model`` that of the ``prompt`` is asked."""
 
+    model: Annotated[str, Meta(max_length=512, description="Name of a model in the store, or `echo`.")] = ""
     stream: bool | None = False
     stream_options: ResponseStreamOptions | None = None
     background: bool | None = False
@@ -114,6 +115,7 @@ class ResponseRequest(Given, kw_only=True, forbid_unknown_fields=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     ignore_eos: bool | None = None
     dockyard: Own | None = None
+    prompt: PromptCall | None = None
     max_tool_calls: Annotated[int, Meta(ge=1, description="Calls of tools that the server runs.")] | None = None
     # No effect here: accepted because clients send them, and told back.
     user: str | None = None
@@ -123,7 +125,6 @@ class ResponseRequest(Given, kw_only=True, forbid_unknown_fields=True):
     prompt_cache_retention: str | None = None
     prompt_cache_options: Item | None = None
     # Refused by name.
-    prompt: Json = None
     moderation: Json = None
     access_programs: Json = None
     background_options: Json = None
@@ -134,6 +135,8 @@ class ResponseRequest(Given, kw_only=True, forbid_unknown_fields=True):
 def check(asked: ResponseRequest) -> None:
     """What holds between fields."""
     _openai.refuse(asked, REFUSED)
+    if not asked.model:
+        raise InvalidRequest("'model' is required", param="model", hint="or a `prompt` that names one")
     check_given(asked)
     for number, name in enumerate(asked.include or ()):
         if name not in INCLUDES:
@@ -151,7 +154,8 @@ def check_given(asked: Given) -> None:
         raise InvalidRequest(
             "'previous_response_id' and 'conversation' exclude each other", param="previous_response_id"
         )
-    if not asked.input and asked.previous_response_id is None and asked.conversation is None:
+    alone = asked.previous_response_id is None and asked.conversation is None
+    if not asked.input and alone and getattr(asked, "prompt", None) is None:
         raise InvalidRequest("'input' is required", param="input")
 
 
@@ -180,6 +184,11 @@ def hosted(asked: Given) -> list[tuple[int, Item]]:
     return [(number, tool) for number, tool in enumerate(asked.tools or ()) if tool.get("type") == "mcp"]
 
 
+def searches(asked: Given) -> list[tuple[int, Item]]:
+    """The tools that search vector stores, with their places in ``tools``."""
+    return [(number, tool) for number, tool in enumerate(asked.tools or ()) if tool.get("type") == "file_search"]
+
+
 def hosted_choice(choice: str | Item | None) -> Json:
     """A ``tool_choice`` that may mean tools which the server runs; None: it can't."""
     if isinstance(choice, str):
@@ -200,7 +209,10 @@ def extra(asked: Given, unknown: dict[str, Json], *, hosting: bool = False) -> d
     ``hosting``: tools that the server runs are somebody else's to add, and so is a choice among them.
     """
     found = dict(unknown)
-    tools = [one for one in enumerate(asked.tools or ()) if not (hosting and one[1].get("type") == "mcp")]
+    own = {"mcp"} if hosting else set()
+    if isinstance(asked, ResponseRequest):
+        own.add("file_search")
+    tools = [one for one in enumerate(asked.tools or ()) if one[1].get("type") not in own]
     functions = [_function(number, tool) for number, tool in tools]
     choice = asked.tool_choice
     if hosting and (wanted := hosted_choice(choice)) is not None:
@@ -306,6 +318,7 @@ def told(asked: ResponseRequest) -> dict[str, Any]:
         "parallel_tool_calls": asked.parallel_tool_calls is not False,
         "previous_response_id": asked.previous_response_id,
         "conversation": None if conversation is None else {"id": name_of(conversation)},
+        "prompt": None if asked.prompt is None else msgspec.to_builtins(asked.prompt),
         "prompt_cache_key": asked.prompt_cache_key,
         "reasoning": {"effort": reasoning.effort, "summary": reasoning.summary or reasoning.generate_summary},
         "safety_identifier": asked.safety_identifier,

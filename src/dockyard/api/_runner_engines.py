@@ -242,7 +242,7 @@ async def _configure(site: Site, name: str, options: LoadOptions, preloads: Prel
 def _trained(site: Site, name: str) -> int | None:
     from dockyard.artifact.materialize import model_files
 
-    return model_files(site.store, name).facts.context
+    return model_files(site.store, name, only_look=True).facts.context
 
 
 def _requests(site: Site, model: str | None) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from dockyard import plugins
-from dockyard.api._failures import from_http
-from dockyard.api._wire import error_headers
+from dockyard.api._failures import failure
 from dockyard.artifact.manifest import Artifact, read_artifact
 from dockyard.errors import DockyardError, InvalidRequest, NotFound
 from dockyard.types import Mode, Progress
@@ -81,15 +80,8 @@ def told(value: float | None) -> str | None:
 
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Any failure of a management route: text, as Go's ``http.Error`` writes it, and a header with our own code."""
-    if isinstance(error, DockyardError):
-        found = error
-    elif isinstance(error, HTTPException):
-        found = from_http(error, request.url.path)
-    else:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        found = DockyardError("the server failed on this request", hint="its log says why")
+    found, headers = failure(request, error)
     status = error.status_code if isinstance(error, HTTPException) else found.status
-    headers = {name.decode(): value.decode() for name, value in error_headers(found)}
     return Response(
         f"{sentence(found)}\n".encode(),
         status_code=status,

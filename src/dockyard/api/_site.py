@@ -16,6 +16,7 @@ from dockyard.errors import Forbidden
 from dockyard.gateway import Gateway
 from dockyard.gateway.keyring import Keyring
 from dockyard.settings import LOOPBACK, Settings
+from dockyard.stack import EMPTY, Stack
 from dockyard.telemetry import LogRing
 from dockyard.types import Principal
 
@@ -33,7 +34,8 @@ class Site(msgspec.Struct, kw_only=True):
     ``trusted`` says that whoever can call has every right, which is so for an app that no socket serves.
     ``loading`` holds the models still to be preloaded. ``kept`` is what ``_kept.kept`` made; ``ends`` are awaited, last
     first, when the application ends and its fleet is still there. ``records`` are of the last requests; ``app`` is the
-    application itself, for routes that are other names of its routes. ``toolbox`` is what ``_toolbox.toolbox`` made.
+    application itself, for routes that are other names of its routes. ``toolbox`` is what ``_toolbox.toolbox`` made;
+    ``stack`` says which routes there are.
     """
 
     settings: Settings
@@ -54,6 +56,10 @@ class Site(msgspec.Struct, kw_only=True):
     records: Any = None
     app: Any = None
     toolbox: Any = None
+    stack: Stack = EMPTY
+    prompts: Any = None
+    bases: Any = None
+    feeds: Any = None
     ends: list[Callable[[], Awaitable[None]]] = []
 
     @property

@@ -13,20 +13,21 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request as HttpRequest
 from litestar import Response, get
-from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from dockyard.api import _openai
 from dockyard.api._anthropic_answer import CountAsked, MessageAsked, event
 from dockyard.api._anthropic_wire import Conversation, MessagesRequest, extra, messages, sampling
+from dockyard.api._chat_endpoint import ChatEndpoint
 from dockyard.api._decode import BodyReader
 from dockyard.api._endpoint import Endpoint, Style
-from dockyard.api._failures import from_http
+from dockyard.api._failures import failure
 from dockyard.api._further import Described, Routes
 from dockyard.api._site import Site
-from dockyard.api._wire import Hot, error_headers
+from dockyard.api._wire import Hot
 from dockyard.api.openai_models import ECHO, short
+from dockyard.artifact.media import is_model
 from dockyard.errors import DockyardError, InvalidRequest, ModelNotFound
 from dockyard.types import Call, Json, Request
 
@@ -52,7 +53,7 @@ def routes(site: Site) -> Routes:
     described: dict[str, Described] = {}
     for prefix in PREFIXES:
         path = f"{prefix}/v1/messages"
-        hot[path] = Endpoint(site.gateway, Messages(), site.watchdog, STYLE)
+        hot[path] = ChatEndpoint(site, Messages(), STYLE)
         hot[f"{path}/count_tokens"] = Endpoint(site.gateway, Counting(), site.watchdog, STYLE)
         described[path] = Described(body=MessagesRequest, summary="Anthropic's messages", tag="Anthropic")
         described[f"{path}/count_tokens"] = Described(
@@ -128,14 +129,7 @@ STYLE = Style(
 
 def failed(request: HttpRequest[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A failure of the framework under Anthropic's paths, in Anthropic's shape."""
-    if isinstance(error, HTTPException):
-        told = from_http(error, request.url.path)
-    elif isinstance(error, DockyardError):
-        told = error
-    else:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        told = DockyardError("the server failed on this request", hint="its log says why")
-    headers = {name.decode(): value.decode() for name, value in error_headers(told)}
+    told, headers = failure(request, error)
     return Response(STYLE.error(told), status_code=status_of(told), headers=headers, media_type="application/json")
 
 
@@ -167,8 +161,9 @@ def _models(site: Site) -> list[HTTPRouteHandler]:
 
 async def _known(site: Site) -> list[dict[str, Any]]:
     entries = await asyncio.to_thread(site.store.entries)
-    named = [_info(short(site, entry.reference), entry.created) for entry in entries if entry.reference is not None]
-    return [*named, _info(ECHO, 0.0)]
+    stored = [entry for entry in entries if is_model(entry.descriptor.artifact_type)]
+    named = [_info(short(site, entry.reference), entry.created) for entry in stored if entry.reference is not None]
+    return [*(_info(name, 0.0) for name in site.stack.aliases()), *named, _info(ECHO, 0.0)]
 
 
 def _info(name: str, created: float) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Door(Light):
             described = path.startswith(DESCRIPTION)
             if described or path in ELSEWHERE or not self._knows(path):
                 others, routes = await self._gather()
-                handler = routes.hot.get(path)
+                handler = routes.of(path)
                 if not described:
                     application = others.__call__
         if handler is not None:

@@ -10,20 +10,24 @@ import asyncio
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, asgi, get, post
+from litestar import Request, get, post
 from litestar.params import FromQuery, JSONBody
 from litestar.types import Receive, Scope, Send
 from msgspec import Meta
 
+from dockyard.api import _mcp_calls
 from dockyard.api._further import Routes
+from dockyard.api._library import library
 from dockyard.api._site import Site
 from dockyard.api._toolbox import toolbox
-from dockyard.api._wire import Headers, Hot, send_error
+from dockyard.api._wire import Headers, Hot, read_body, send_error
 from dockyard.errors import DockyardError, NotFound
 from dockyard.types import Json, Principal
 
 DEFAULT = "default"
 MOST_DOORS = 256
+BODY_BYTES = 4 << 20
+"""Of one message of a client."""
 WHO = "dockyard.principal"
 
 
@@ -34,6 +38,9 @@ class CallBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     arguments: dict[str, Json] = {}
     profile: Annotated[str, Meta(min_length=1, max_length=200)] = DEFAULT
     approval: Annotated[str | None, Meta(description="The id of an approval that was granted.")] = None
+    conversation: Annotated[
+        str, Meta(max_length=200, description="Calls of one conversation: what came in earlier is remembered of it.")
+    ] = ""
 
 
 def routes(site: Site) -> Routes:
@@ -41,7 +48,7 @@ def routes(site: Site) -> Routes:
     doors = Doors(site)
     site.ends.append(doors.close)
     hot: dict[str, Hot] = {"/mcp": doors.default, "/mcp/": doors.default}
-    return Routes(handlers=[*doors.handlers(), *plain(site)], hot=hot)
+    return Routes(handlers=plain(site), hot=hot, below={"/p/": doors.of_profile})
 
 
 class Door:
@@ -50,6 +57,7 @@ class Door:
     def __init__(self, front: Any) -> None:
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
+        self.front = front
         self._manager = StreamableHTTPSessionManager(front.server)
         self._open = asyncio.Event()
         self._end = asyncio.Event()
@@ -81,16 +89,12 @@ class Doors:
         self._doors: dict[str, Door] = {}
         self._making = asyncio.Lock()
 
-    def handlers(self) -> list[Any]:
-        @asgi("/p", is_mount=True, copy_scope=True)
-        async def of_profile(scope: Scope, receive: Receive, send: Send) -> None:
-            profile, _, rest = scope["path"].strip("/").partition("/")
-            if rest != "mcp":
-                await send_error(send, NotFound(f"there is nothing at {scope['path']!r}", hint="/p/{profile}/mcp"))
-                return
-            await self.answer(profile, scope, dict(scope["headers"]), receive, send)
-
-        return [of_profile]
+    async def of_profile(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        profile, _, rest = scope["path"].removeprefix("/p/").strip("/").partition("/")
+        if rest != "mcp":
+            await send_error(send, NotFound(f"there is nothing at {scope['path']!r}", hint="/p/{profile}/mcp"))
+            return
+        await self.answer(profile, scope, headers, receive, send)
 
     async def default(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         await self.answer(DEFAULT, scope, headers, receive, send)
@@ -98,21 +102,45 @@ class Doors:
     async def answer(self, profile: str, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
+        watchdog = self._site.watchdog
+        body: bytes | None = None
         try:
             who = await self._site.principal(headers, "infer")
             door = await self._door(profile)
+            if scope.get("method") == "POST":
+                body = await read_body(receive, headers, BODY_BYTES, watchdog, task)
         except DockyardError as error:
             await send_error(send, error)
             return
-        self._site.watchdog.open.add(task)
+        watchdog.open.add(task)
         try:
-            await door.handle(_named(scope, who), receive, send)
+            await self._pass_on(door, scope, headers, body, who, receive, send)
         except asyncio.CancelledError:
             if not self._site.watchdog.ending:
                 raise
             task.uncancel()
         finally:
             self._site.watchdog.open.discard(task)
+
+    async def _pass_on(
+        self,
+        door: Door,
+        scope: Scope,
+        headers: Headers,
+        body: bytes | None,
+        who: Principal,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        from dockyard.tools import sdk_calls
+
+        if body is not None and sdk_calls.is_for_us(headers):
+            message = sdk_calls.read(body, list(scope["headers"]), door.front.schema)
+            if message is not None:
+                named: Any = {**scope, WHO: who}
+                await _mcp_calls.call(door.front, message, named, receive, send, self._site.watchdog)
+                return
+        await door.handle(_named(scope, who), receive if body is None else _again(body, receive), send)
 
     async def _door(self, profile: str) -> Door:
         found = self._doors.get(profile)
@@ -125,7 +153,7 @@ class Doors:
                 await asyncio.to_thread(tools.profiles.get, profile)
                 if len(self._doors) >= MOST_DOORS:
                     raise NotFound(f"more than {MOST_DOORS} profiles are in use", param="profile")
-                front = await asyncio.to_thread(_front, tools, profile)
+                front = await asyncio.to_thread(_front, tools, profile, library(self._site))
                 self._doors[profile] = Door(front)
             return self._doors[profile]
 
@@ -134,14 +162,24 @@ class Doors:
             await door.close()
 
 
-def _front(tools: Any, profile: str) -> Any:
-    from dockyard.tools.sdk_front import Front
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What was read is given once more."""
+    left = [body]
+
+    async def replay() -> Any:
+        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
+
+    return replay
+
+
+def _front(tools: Any, profile: str, prompts: Any) -> Any:
+    from dockyard.api._mcp_prompts import PromptFront
 
     def principal(context: Any) -> Principal:
         found: Principal = context.request.scope[WHO]
         return found
 
-    return Front(tools, profile, principal)
+    return PromptFront(prompts, tools, profile, principal)
 
 
 def _named(scope: Any, who: Principal) -> Any:
@@ -157,11 +195,11 @@ def plain(site: Site) -> list[Any]:
     """Tools without MCP, for the command line and for scripts."""
     guards = [site.require("infer")]
 
-    async def session(request: Request[Any, Any, Any], profile: str) -> tuple[Any, Any]:
+    async def session(request: Request[Any, Any, Any], profile: str, handle: str = "") -> tuple[Any, Any]:
         who = await site.principal(dict(request.scope["headers"]), "infer")
         tools = toolbox(site)
         await tools.start()
-        return tools, tools.session(who, profile, "api")
+        return tools, tools.session(who, profile, "api", handle=handle)
 
     @get("/api/dockyard/mcp/servers", guards=guards, tags=["MCP"], summary="Tool servers and how they are")
     async def servers(profile: FromQuery[str] = DEFAULT) -> dict[str, Json]:
@@ -174,7 +212,7 @@ def plain(site: Site) -> list[Any]:
 
     @post("/api/dockyard/mcp/call", guards=guards, tags=["MCP"], summary="Use a tool", status_code=200)
     async def call(request: Request[Any, Any, Any], data: JSONBody[CallBody]) -> dict[str, Json]:
-        box, talk = await session(request, data.profile)
+        box, talk = await session(request, data.profile, data.conversation)
         outcome = await box.call(talk, data.tool, data.arguments, approval=data.approval)
         told: dict[str, Json] = {"content": outcome.content, "is_error": outcome.is_error}
         if outcome.structured is not None:

@@ -16,6 +16,7 @@ from litestar.types import Receive, Scope, Send
 
 from dockyard.api import _ollama_wire as wire
 from dockyard.api import _openai
+from dockyard.api._chat_endpoint import ChatEndpoint
 from dockyard.api._decode import BodyReader
 from dockyard.api._endpoint import Asked, Endpoint, send_failure
 from dockyard.api._further import Described, Routes
@@ -62,7 +63,10 @@ class Hot:
         except DockyardError as error:
             await send_failure(send, error, STYLE)
             return
-        endpoint = Endpoint(self._gateway, _Read(found), site.watchdog, STYLE)
+        if found.calls[0].request.messages:
+            endpoint: Endpoint = ChatEndpoint(site, _Read(found), STYLE)
+        else:
+            endpoint = Endpoint(self._gateway, _Read(found), site.watchdog, STYLE)
         await endpoint(scope, headers, _again(body, receive), send)
 
     async def _load(self, idle: Idle, headers: Headers, send: Send) -> None:
@@ -74,7 +78,9 @@ class Hot:
             reason = "unload"
         else:
             kind: Kind = call.request.kind
-            lease = await fleet.lease(call.model, kind, key=call.principal.name, keep_alive=call.keep_alive)
+            who = call.principal
+            manages = "manage" in who.scopes
+            lease = await fleet.lease(call.model, kind, key=who.name, keep_alive=call.keep_alive, unpin=manages)
             lease.release()
             reason = "unload" if call.keep_alive == 0 else "load"
         taken = nanoseconds(time.monotonic() - call.received)

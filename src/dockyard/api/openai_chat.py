@@ -11,6 +11,7 @@ from msgspec import Meta
 from dockyard.api import _openai
 from dockyard.api._decode import BodyReader
 from dockyard.api._openai_messages import WireMessage, messages_of
+from dockyard.api._prompt_wire import PromptCall
 from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.types import Call, Chunk, Json, Request, Usage
 
@@ -44,10 +45,11 @@ class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 class Own(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What only Dockyard has: ``profile`` names tools that the server runs for the model, "" that there are none;
-    with ``code`` the model uses them by writing Python."""
+    with ``code`` the model uses them by writing Python. ``prompt`` is one of the library, put around the chat."""
 
     profile: Annotated[str, Meta(max_length=200)] | None = None
     code: bool = False
+    prompt: PromptCall | None = None
 
 
 class ChatRequest(_openai.Common, kw_only=True, forbid_unknown_fields=True):
@@ -101,8 +103,11 @@ class Chat:
                 max_tokens=asked.max_tokens if limit is None else limit,
             ),
             extra=extra,
+            counting=_openai.counting(asked),
         )
         call = Call(request=request, model=asked.model, dialect="openai-chat", stream=bool(asked.stream))
+        if asked.dockyard is not None and asked.dockyard.prompt is not None:
+            call.prompt = asked.dockyard.prompt.use()
         return ChatAsked(call, usage=_openai.include_usage(asked), own=asked.dockyard)
 
 
@@ -130,6 +135,8 @@ class ChatAsked:
         )
 
     def events(self, batch: list[Chunk]) -> bytes:
+        if self._request.counting:
+            return b"".join([self._rich(chunk) for chunk in batch])
         head, tail = self._text_head, self._text_tail
         if len(batch) == 1:
             return self._rich(batch[0]) if _is_rich(batch[0]) else b"%b%b%b" % (head, _encode(batch[0].text), tail)
@@ -166,13 +173,16 @@ class ChatAsked:
             delta["reasoning_content"] = chunk.reasoning
         if chunk.tool_calls:
             delta["tool_calls"] = chunk.tool_calls
+        if chunk.annotations:
+            delta["annotations"] = chunk.annotations
         if not delta and chunk.finish is None and chunk.logprobs is None:
             return b""
         logprobs = None if chunk.logprobs is None else _openai.chat_logprobs(chunk.logprobs)
-        return self._event({"index": chunk.index, "delta": delta, "logprobs": logprobs, "finish_reason": chunk.finish})
+        choice = {"index": chunk.index, "delta": delta, "logprobs": logprobs, "finish_reason": chunk.finish}
+        return self._event(choice, (chunk.usage or chunk.so_far) if self._request.counting else None)
 
-    def _event(self, choice: dict[str, Any]) -> bytes:
-        return self._head + _encode(choice) + self._tail
+    def _event(self, choice: dict[str, Any], usage: Usage | None = None) -> bytes:
+        return self._head + _encode(choice) + (self._tail if usage is None else _openai.tail_with(usage))
 
 
 def _is_rich(chunk: Chunk) -> bool:
@@ -192,6 +202,8 @@ def _choice(index: int, choice: _openai.Choice) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if choice.reasoning:
         message["reasoning_content"] = "".join(choice.reasoning)
+    if choice.annotations:
+        message["annotations"] = choice.annotations
     if choice.tool_calls:
         message["content"] = text or None
         message["tool_calls"] = choice.tool_calls

@@ -62,6 +62,7 @@ class Completions:
                 sampling=sampling,
                 extra=extra,
                 suffix=asked.suffix or None,
+                counting=_openai.counting(asked),
             )
             calls.append(
                 Call(request=request, model=asked.model, dialect="openai-completions", stream=bool(asked.stream))
@@ -127,6 +128,7 @@ class CompletionAsked:
         self._head = b"data: " + _encode(self._about)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if self._usage else b"]}\n\n"
         self._offsets = [0] * (self._drawn * len(calls))
+        self._taken = [Usage()] * len(calls)
 
     def begin(self) -> bytes:
         if not self._asked.echo:
@@ -190,7 +192,20 @@ class CompletionAsked:
             logprobs = _openai.legacy_logprobs(chunk.logprobs, self._offsets[chunk.index])
             self._offsets[chunk.index] += sum(len(one.token) for one in chunk.logprobs)
         choice = {"index": chunk.index, "text": chunk.text, "logprobs": logprobs, "finish_reason": chunk.finish}
-        return self._head + _encode(choice) + self._tail
+        return self._head + _encode(choice) + self._closing(chunk)
+
+    def _closing(self, chunk: Chunk) -> bytes:
+        """The end of a chunk's event: the usage so far of all prompts, where that was asked for and is told."""
+        told = (chunk.usage or chunk.so_far) if self.calls[0].request.counting else None
+        if told is None:
+            return self._tail
+        self._taken[chunk.index // self._drawn] = told
+        taken = Usage(
+            prompt_tokens=sum(each.prompt_tokens for each in self._taken),
+            completion_tokens=0 if self._silent else sum(each.completion_tokens for each in self._taken),
+            cached_tokens=sum(each.cached_tokens for each in self._taken),
+        )
+        return _openai.tail_with(taken)
 
 
 class _Before:

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from dockyard.api import _openai
 from dockyard.api._decode import BodyReader
+from dockyard.api._endpoint import Unstreamed
 from dockyard.api._further import Described, Routes
 from dockyard.api._site import Site
 from dockyard.errors import EngineError, InvalidRequest
@@ -45,7 +46,7 @@ class Embeddings:
         return EmbeddingAsked(asked)
 
 
-class EmbeddingAsked:
+class EmbeddingAsked(Unstreamed):
     """A request for embeddings and the writing of its answer. It is never streamed."""
 
     def __init__(self, asked: EmbeddingRequest) -> None:
@@ -53,15 +54,6 @@ class EmbeddingAsked:
         request = Request(id=_openai.new_id("embd-"), kind="embed", inputs=tuple(inputs))
         self.calls = [Call(request=request, model=asked.model, dialect="openai-embeddings")]
         self._asked = asked
-
-    def begin(self) -> bytes:
-        return b""
-
-    def events(self, batch: list[Chunk]) -> bytes:  # noqa: ARG002 - it is never streamed
-        return b""
-
-    def end(self, usage: Usage, extra: dict[str, Any] | None) -> bytes:  # noqa: ARG002
-        return b""
 
     def whole(self, batches: list[list[Chunk]], usage: Usage, extra: dict[str, Any] | None) -> bytes:
         vectors = _openai.result_of(batches, Result()).vectors

@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from dockyard.api._site import Site
+from dockyard.artifact.media import is_model
 from dockyard.artifact.reference import familiar
 from dockyard.artifact.store import Entry
 from dockyard.engines import builtin
@@ -26,8 +27,8 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
     async def models() -> dict[str, Any]:
         entries = await asyncio.to_thread(site.store.entries)
         loaded = _loaded(site)
-        found = [model_of(site, entry, loaded) for entry in entries if entry.reference is not None]
-        return {"object": "list", "data": [*found, *remote(site, loaded), echo(loaded)]}
+        found = [model_of(site, entry, loaded) for entry in entries if named_model(entry)]
+        return {"object": "list", "data": [*routed(site), *found, *remote(site, loaded), echo(loaded)]}
 
     @get("/v1/models/{name:path}", guards=[site.require("infer")], tags=["OpenAI"], summary="One model")
     async def model(name: FromPath[str]) -> dict[str, Any]:
@@ -35,6 +36,8 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         loaded = _loaded(site)
         if name == ECHO:
             return echo(loaded)
+        if (route := next((one for one in routed(site) if one["id"] == name), None)) is not None:
+            return route
         if (there := builtin(name, site.settings.upstreams)) is not None:
             return remote_model(there.reference, loaded)
         descriptor = await asyncio.to_thread(site.store.resolve, name)
@@ -54,10 +57,17 @@ def handlers(site: Site) -> list[HTTPRouteHandler]:
         name = name.removeprefix("/")
         if name == ECHO:
             raise Forbidden(f"{ECHO} is built in and can't be removed", param="model")
+        if name in site.stack.aliases():
+            raise Forbidden(f"{name!r} is a name of the stack file, not of the store", param="model")
         await asyncio.to_thread(site.store.delete, name)
         return {"id": name, "object": "model", "deleted": True}
 
     return [models, model, remove]
+
+
+def named_model(entry: Entry) -> bool:
+    """Whether an entry of the store is a model that can be asked by a name."""
+    return entry.reference is not None and is_model(entry.descriptor.artifact_type)
 
 
 def short(site: Site, reference: Reference) -> str:
@@ -90,6 +100,22 @@ def echo(loaded: dict[str, LoadedModel]) -> dict[str, Any]:
     now = loaded.get(f"builtin:{ECHO}")
     state = now.state if now else "built in"
     return {"id": ECHO, "object": "model", "created": 0, "owned_by": "dockyard", "dockyard": {"state": state}}
+
+
+def routed(site: Site) -> list[dict[str, Any]]:
+    """The names that the stack file gives: routes, and further names of models."""
+    stack = site.stack
+    found = []
+    for name, target in stack.aliases().items():
+        route = stack.routes.get(name)
+        about: dict[str, Any] = {"state": "model" if route is None else "route", "models": [target]}
+        if route is not None:
+            about["models"] = list(dict.fromkeys(one.model for one in route.choices()))
+            about["prompts"] = list(dict.fromkeys(one.prompt for one in route.choices() if one.prompt))
+            about["description"] = route.description
+        owner = stack.name or "stack"
+        found.append({"id": name, "object": "model", "created": 0, "owned_by": owner, "dockyard": about})
+    return found
 
 
 def remote(site: Site, loaded: dict[str, LoadedModel]) -> list[dict[str, Any]]:

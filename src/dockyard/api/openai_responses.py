@@ -14,7 +14,7 @@ from litestar.response import Stream
 from dockyard.api._decode import BodyReader
 from dockyard.api._endpoint import UNBUFFERED
 from dockyard.api._further import Described, Routes
-from dockyard.api._kept import caller, page_of
+from dockyard.api._kept import Kept, caller, page_of
 from dockyard.api._openai import gathered
 from dockyard.api._responses_compact import asking, packed
 from dockyard.api._responses_events import usage_of
@@ -24,6 +24,7 @@ from dockyard.api._responses_wire import INCLUDES, Given, ResponseRequest
 from dockyard.api._site import Site
 from dockyard.api._wire import credential
 from dockyard.errors import Conflict, InvalidRequest
+from dockyard.state import responses as state
 from dockyard.types import Call, Chunk
 
 Asking = Request[Any, Any, Any]
@@ -75,8 +76,7 @@ def _reading(site: Site) -> list[Any]:
         if starting_after is not None and not stream:
             raise InvalidRequest("'starting_after' goes with 'stream'", param="starting_after")
         tables, who = await caller(site, request)
-        found = await tables.responses.get(response_id, who.name)
-        job = tables.running.get(response_id)
+        found, job = await _kept_or_running(tables, response_id, who.name)
         if not stream:
             return Response(found.body if job is None else job.now())
         if job is None and found.status in ("queued", "in_progress"):
@@ -102,6 +102,15 @@ def _reading(site: Site) -> list[Any]:
     return [retrieve, input_items]
 
 
+async def _kept_or_running(tables: Kept, response_id: str, owner: str) -> tuple[state.Kept, Any]:
+    """What is kept of a response, and the job that works on it here, if one does."""
+    found = await tables.responses.get(response_id, owner)
+    job = tables.running.get(response_id)
+    if job is None and found.status in ("queued", "in_progress"):  # it may have ended while the row was read
+        found = await tables.responses.get(response_id, owner)
+    return found, job
+
+
 def _changing(site: Site) -> list[Any]:
     tagged: dict[str, Any] = {"guards": [site.require("infer")], "tags": ["OpenAI"], "status_code": 200}
 
@@ -117,10 +126,10 @@ def _changing(site: Site) -> list[Any]:
     @post("/v1/responses/{response_id:str}/cancel", summary="End a background response", **tagged)
     async def cancel(request: Asking, response_id: FromPath[str]) -> dict[str, Any]:
         tables, who = await caller(site, request)
-        found = await tables.responses.get(response_id, who.name)
+        found, job = await _kept_or_running(tables, response_id, who.name)
         if not found.body.get("background"):
             raise InvalidRequest("only background responses can be cancelled", param="response_id")
-        if (job := tables.running.get(response_id)) is not None:
+        if job is not None:
             ended: dict[str, Any] = await job.cancel()
             return ended
         if found.status in ("queued", "in_progress"):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dockyard import stack as stacks
 from dockyard.errors import Conflict, DockyardError, SettingsError
 from dockyard.settings import LOOPBACK, Settings
 
@@ -54,6 +55,8 @@ def serve(
     address that must not or can't be used, Conflict if this home has a server already, and whatever a preload raises.
     """
     check_exposure(settings)
+    if not hub_only:
+        settings = stacks.governed(settings)
     home = settings.home_path
     home.mkdir(parents=True, exist_ok=True)
     gc.disable()  # until all that stays is imported: there is nothing to collect before

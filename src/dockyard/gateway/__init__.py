@@ -1,7 +1,7 @@
 """The pipeline that every request walks: two tuples and a loop.
 
-    INBOUND   identify → reserve → screen → cache → route      each may end the walk with an answer
-    OUTBOUND  screen → meter                                   each sees the answer's chunks as they come
+    INBOUND   identify → reserve → backend → screen → prompt → ground → cache → route    each may end the walk
+    OUTBOUND  prompt → ground → screen → meter           each sees the answer's chunks as they come
 
 A step is one small module: a function of the shared ``Parts`` that returns the step itself. Dialects in ``api/`` make a
 ``Call``, hand it to ``Gateway.run`` and write the chunks of the reply in their own wire format.
@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final
 
 from dockyard.errors import DockyardError, EngineError
-from dockyard.gateway import cache, identify, meter, reserve, route, screen
+from dockyard.gateway import backend, cache, ground, identify, meter, prompt, reserve, route, screen
 from dockyard.gateway._parts import Chunks, Inbound, Load, Outbound, Parts, aclose
 from dockyard.types import Call, Step
 
@@ -25,11 +25,19 @@ __all__ = ["INBOUND", "OUTBOUND", "Gateway", "Load", "Parts", "Reply", "pipeline
 INBOUND: Final[tuple[Callable[[Parts], Inbound], ...]] = (
     identify.step,
     reserve.step,
+    backend.step,
     screen.inbound,
+    prompt.inbound,
+    ground.inbound,
     cache.step,
     route.step,
 )
-OUTBOUND: Final[tuple[Callable[[Parts], Outbound], ...]] = (screen.outbound, meter.step)
+OUTBOUND: Final[tuple[Callable[[Parts], Outbound], ...]] = (
+    prompt.outbound,
+    ground.outbound,
+    screen.outbound,
+    meter.step,
+)
 
 
 class Reply:

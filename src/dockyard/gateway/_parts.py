@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from dockyard.guards import Guard
 from dockyard.settings import Settings
+from dockyard.stack import EMPTY, Stack
 from dockyard.types import Adapter, Call, Chunk, Kind, Lane, LoadedModel, Request
 
 if TYPE_CHECKING:
     from dockyard.gateway.keyring import Keyring
+    from dockyard.knowledge.bases import Base
+    from dockyard.prompt.library import Library
     from dockyard.telemetry import Telemetry
 
 Chunks = AsyncIterator[list[Chunk]]
@@ -37,7 +40,14 @@ class Fleet(Protocol):
     """Where ``route`` finds a model that is ready."""
 
     async def lease(
-        self, name: str, kind: Kind, *, lane: Lane = ..., key: str = ..., keep_alive: float | None = ...
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        lane: Lane = ...,
+        key: str = ...,
+        keep_alive: float | None = ...,
+        unpin: bool = ...,
     ) -> Any: ...
 
 
@@ -59,7 +69,8 @@ class Load(msgspec.Struct):
 
 
 class Parts(msgspec.Struct, kw_only=True):
-    """Handed to each step when the gateway is built. ``digest`` names a model's content for the cache.
+    """Handed to each step when the gateway is built. ``digest`` names a model's content for the cache; ``stack`` says
+    what routes there are, ``prompts`` opens the library of prompts, and ``knowledge`` bases by name.
 
     ``observers`` are shown each call before its first step, and may add taps.
     """
@@ -70,6 +81,9 @@ class Parts(msgspec.Struct, kw_only=True):
     telemetry: Telemetry
     guards: tuple[Guard, ...] = ()
     digest: Callable[[str], str] = str
+    stack: Stack = EMPTY
+    prompts: Callable[[], Library] | None = None
+    knowledge: Callable[[Sequence[str]], list[Base]] | None = None
     load: Load = msgspec.field(default_factory=Load)
     observers: list[Callable[[Call], None]] = []
 

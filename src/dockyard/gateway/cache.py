@@ -55,7 +55,7 @@ def step(parts: Parts) -> Inbound:
             call.cache = "bypass"
             return None
         owner = call.principal.name if call.principal else ""
-        key = fingerprint(call.request, owner, parts.digest(call.model))
+        key = fingerprint(call.request, owner, parts.digest(call.target or call.model))
         if (found := answers.get(key)) is not None:
             call.cache = "hit"
             return Answer(_replay(_decode(found)))

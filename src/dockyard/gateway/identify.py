@@ -1,4 +1,4 @@
-"""Who calls, and may they use this model? Reads ``call.credential``, writes ``call.principal``.
+"""Who calls, and may they use this model, and so long? Reads ``call.credential``, writes ``call.principal``.
 
 Work that a server goes on with by itself, such as a batch, has its principal already.
 """
@@ -23,6 +23,12 @@ def step(parts: Parts) -> Inbound:
             raise Forbidden(f"key {principal.name!r} may not infer", hint="use a key with the scope `infer`")
         if principal.models and not any(fnmatchcase(call.model, allowed) for allowed in principal.models):
             raise Forbidden(f"key {principal.name!r} may not use model {call.model!r}", param="model")
+        if call.keep_alive is not None and call.keep_alive < 0 and "manage" not in principal.scopes:
+            raise Forbidden(
+                f"key {principal.name!r} may not keep a model loaded for good",
+                param="keep_alive",
+                hint='ask for a time, such as "24h", or use a key with the scope `manage`',
+            )
         return None
 
     return identify

@@ -11,8 +11,11 @@ def step(parts: Parts) -> Inbound:
     fleet = parts.fleet
 
     async def route(call: Call) -> Answer | None:
-        key = call.principal.name if call.principal is not None else ""
-        lease = await fleet.lease(call.model, call.request.kind, lane=call.lane, key=key, keep_alive=call.keep_alive)
+        who = call.principal
+        lease = await fleet.lease(
+            call.target or call.model, call.request.kind, lane=call.lane, key=who.name if who is not None else "",
+            keep_alive=call.keep_alive, unpin=who is None or "manage" in who.scopes,
+        )  # fmt: skip
         call.cleanups.append(lease.release)
         loaded = lease.model
         call.reference = loaded.reference if lease.adapter is None else f"{loaded.reference}:{lease.adapter.name}"

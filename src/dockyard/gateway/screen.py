@@ -21,9 +21,10 @@ BINARY = frozenset({"image_url", "input_audio", "file", "video_url"})
 
 
 def inbound(parts: Parts) -> Inbound:
-    guards = parts.guards
+    server = parts.guards
 
     async def screen(call: Call) -> Answer | None:
+        guards = server if call.guards is None else call.guards
         if not guards:
             return None
         request = call.request
@@ -31,7 +32,7 @@ def inbound(parts: Parts) -> Inbound:
             param = "prompt" if isinstance(request.prompt, list) else "input"
             raise Blocked("token ids can't be screened", param=param, hint="send text")
         changed = await _changed(guards, request)
-        for text in _strings(request.extra):
+        for text in _strings([request.extra, call.prompt.variables if call.prompt is not None else None]):
             await _pass(guards, text)
         if changed != {name: getattr(request, name) for name in changed}:
             call.request = msgspec.structs.replace(request, **changed)
@@ -96,9 +97,10 @@ def _strings(value: Json) -> Iterator[str]:
 
 
 def outbound(parts: Parts) -> Outbound:
-    guards = parts.guards
+    server = parts.guards
 
     def screen(call: Call, chunks: Chunks) -> Chunks:
+        guards = server if call.guards is None else call.guards
         return _screened(guards, call, chunks) if guards else chunks
 
     return screen

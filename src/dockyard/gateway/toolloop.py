@@ -127,6 +127,8 @@ class Loop:
         async with aclosing(self._ask(request)) as batches:
             async for batch in batches:
                 chunks = [found for chunk in batch if (found := heard.add(chunk, self._offer)) is not None]
+                if self._request.counting:
+                    chunks = [self._counted(chunk) for chunk in chunks]
                 if heard.usage is not None:
                     self._count(heard.usage)
                     heard.usage = None
@@ -145,7 +147,15 @@ class Loop:
         return asyncio.get_running_loop().time() >= self._end
 
     def _count(self, usage: Usage) -> None:
-        self.usage = Usage(
+        self.usage = self._with(usage)
+
+    def _counted(self, chunk: Chunk) -> Chunk:
+        """The same, with what earlier answers took in what was taken so far."""
+        so_far = None if chunk.so_far is None else self._with(chunk.so_far)
+        return msgspec.structs.replace(chunk, so_far=so_far)
+
+    def _with(self, usage: Usage) -> Usage:
+        return Usage(
             prompt_tokens=self.usage.prompt_tokens + usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens + usage.completion_tokens,
             cached_tokens=self.usage.cached_tokens + usage.cached_tokens,
