@@ -35,6 +35,8 @@ RUN groupadd --gid 10001 dockyard \
 COPY --from=build /opt/dockyard /opt/dockyard
 COPY scripts/container.sh /usr/local/bin/dockyard
 ENV HOME=/data DOCKYARD_HOME=/data DOCKYARD_HOST=0.0.0.0 DOCKYARD_PORT=12434 PYTHONUNBUFFERED=1
+# By this, tools that manage Dockyard know its containers.
+LABEL dockyard.component=server
 USER 10001:10001
 WORKDIR /data
 VOLUME /data

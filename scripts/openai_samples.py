@@ -44,7 +44,10 @@ COMMON: dict[str, list[Any]] = {
     "prompt_cache_options": [{"mode": "explicit"}], "prompt_cache_retention": ["24h"], "safety_identifier": ["me"],
     "moderation": [{"model": "omni-moderation-latest"}], "parallel_tool_calls": [False], "top_logprobs": [3],
     "model": ["echo", "no-such-model"],
-    "stream_options": [{"include_usage": True}, {"include_obfuscation": False}],
+    "stream_options": [
+        {"include_usage": True}, {"include_usage": True, "continuous_usage_stats": True},
+        {"include_obfuscation": False},
+    ],
 }  # fmt: skip
 
 FIELDS: dict[str, dict[str, list[Any]]] = {

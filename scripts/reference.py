@@ -23,7 +23,8 @@ SETTINGS = """\
 A flag of `dockyard serve` goes over an environment variable, that over a line of the settings file, that over the
 default. `dockyard config` shows every value with where it came from. The file is YAML, one `name: value` a line, at
 `$DOCKYARD_CONFIG` or `dockyard/settings.yaml` in the user's configuration folder; lists are separated by commas in
-variables. Sizes are bytes, times seconds. Unknown names and values of the wrong type are errors.
+variables, and an empty variable is an unset one: what shall be empty is said in the file. Sizes are bytes, times
+seconds. Unknown names and values of the wrong type are errors.
 
 """
 HTTP = """\

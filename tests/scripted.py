@@ -50,6 +50,7 @@ class ScriptedFleet:
         lane: str = "interactive",
         key: str = "",
         keep_alive: float | None = None,
+        unpin: bool = True,
     ) -> ScriptedLease:
         await asyncio.sleep(0)
         if self.refuses is not None:

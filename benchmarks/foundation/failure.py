@@ -64,6 +64,7 @@ def hang_up_rows() -> Iterator[Row]:
             for _ in range(3):
                 _stream(url).close()
             _settle(url)
+            time.sleep(2)  # by now the threads that write in the background have opened what they write to
             before = _held(server.pid)
             for _ in range(HANG_UPS // 8):
                 crowd = [_stream(url) for _ in range(8)]

@@ -8,7 +8,8 @@
     │   └── PayloadTooLarge            413 payload_too_large
     ├── Unauthorized                   401 invalid_api_key
     ├── Forbidden                      403 forbidden
-    │   └── Blocked                    403 content_blocked        a guard refused it
+    │   ├── Blocked                    403 content_blocked        a guard refused it
+    │   └── Untrusted                  403 untrusted_artifact     it does not satisfy the policy for artifacts
     ├── NotFound                       404 not_found
     │   └── ModelNotFound              404 model_not_found
     ├── Conflict                       409 conflict
@@ -20,6 +21,7 @@
     │   ├── DigestMismatch             422 digest_mismatch
     │   ├── TruncatedContent           422 truncated_content
     │   ├── UnsafeContent              422 unsafe_content         pickles, paths that escape, oversized manifests
+    │   ├── ParityMismatch             422 parity_mismatch        a converted model does not answer as its original does
     │   └── UnsupportedFormat          422 unsupported_format
     ├── StoreFull                      507 store_full
     ├── SourceError                    502 source_error           a registry, hub or index answered with a failure
@@ -103,6 +105,10 @@ class Blocked(Forbidden):
     code = "content_blocked"
 
 
+class Untrusted(Forbidden):
+    code = "untrusted_artifact"
+
+
 class NotFound(DockyardError):
     status = 404
     code = "not_found"
@@ -150,6 +156,10 @@ class TruncatedContent(ArtifactError):
 
 class UnsafeContent(ArtifactError):
     code = "unsafe_content"
+
+
+class ParityMismatch(ArtifactError):
+    code = "parity_mismatch"
 
 
 class UnsupportedFormat(ArtifactError):

@@ -79,6 +79,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     deny_patterns: Annotated[
         tuple[str, ...], Meta(description="Regular expressions that block a prompt or an answer.")
     ] = ()
+    policy: Annotated[
+        str, Meta(description="File that says what an artifact must have to be pulled or loaded; empty: nothing.")
+    ] = ""
+    stack: Annotated[
+        str, Meta(description="Stack file (`dockyard.yaml`) whose routes, prompts and models are served; empty: none.")
+    ] = ""
     aliases: Annotated[
         tuple[str, ...], Meta(description="Further names: `NAME=MODEL` or `NAME=MODEL+ADAPTER[*WEIGHT]`.")
     ] = ()
@@ -179,6 +185,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tools_code: Annotated[
         bool, Meta(description="Let requests ask that the model uses tools by writing Python, which runs in a sandbox.")
     ] = False
+    knowledge_max_document: Annotated[
+        int, Meta(ge=1024, description="Largest document that a knowledge base takes in, in bytes.")
+    ] = 64 << 20
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
     echo_tokens_per_second: Annotated[float, Meta(ge=0, description="Speed of the echo engine; 0: no limit.")] = 0.0
 
@@ -245,10 +254,10 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os
             raise SettingsError(f"{path}: expected `name: value` lines")
         take(found, str(path))
     prefix = "DOCKYARD_"
+    said = {name: environ.get(prefix + name.upper(), "") for name in Settings.__struct_fields__}
     take(
-        {n: environ[prefix + n.upper()] for n in Settings.__struct_fields__ if prefix + n.upper() in environ},
-        "environment",
-    )
+        {name: text for name, text in said.items() if text.strip()}, "environment"
+    )  # an empty variable is an unset one
     take({n: v for n, v in (flags or {}).items() if v is not None}, "flag")
     return Loaded(_convert(values, origins), origins)
 

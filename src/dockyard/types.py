@@ -32,8 +32,7 @@ Format = Literal["gguf", "safetensors", "onnx", "openvino", "peft", "unknown"]
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """A fully qualified artifact name: ``registry/repository[:tag][@digest]``; parsed in ``artifact.reference``.
 
-    ``tag`` is None only where ``digest`` is given. ``registry`` is a host with an optional port.
-    """
+    ``tag`` is None only where ``digest`` is given. ``registry`` is a host with an optional port."""
 
     registry: str
     repository: str
@@ -103,10 +102,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A low-rank adapter that a request may choose by ``name``: its folder (PEFT) or file (GGUF), and its weight.
-
-    ``digest`` is its manifest's; ``scale`` multiplies the adapter's own factor (alpha / rank).
-    """
+    """A low-rank adapter that a request may choose by ``name``: its folder (PEFT) or file (GGUF) and its manifest's
+    digest; ``scale`` multiplies the adapter's own factor (alpha / rank)."""
 
     name: str
     path: str
@@ -198,10 +195,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - tokenize: ``prompt`` (text) or ``messages`` (put through the template first); detokenize: ``prompt`` (token ids);
     - template: ``messages``, answered with the text that the model would see.
 
-    ``prompt`` may be text or token ids. ``adapter`` is the one chosen of ``ModelFiles.offers``. ``extra`` holds fields
-    in OpenAI's chat shape that the engine's allow-list lets through (``tools``, ``tool_choice``, ``response_format``,
-    ``reasoning_effort``, ``chat_template_kwargs`` …), whatever dialect they came from.
-    """
+    ``prompt`` may be text or token ids. ``adapter`` is one of ``ModelFiles.offers``. ``extra`` holds fields in OpenAI's
+    chat shape that the engine's allow-list lets through (``tools``, ``response_format``, ``chat_template_kwargs`` …),
+    whatever dialect they came from. ``counting`` asks for ``Chunk.so_far``."""
 
     id: str
     kind: Kind = "chat"
@@ -213,13 +209,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: tuple[str | list[int], ...] = ()
     query: str | None = None
     adapter: Adapter | None = None
+    counting: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens that an answer took; ``cached_tokens`` of the prompt came from the KV prefix cache.
-
-    ``prefill_seconds`` and ``decode_seconds`` are the engine's own, where it tells them.
-    """
+    """Tokens that an answer took; ``cached_tokens`` came from the KV prefix cache. Seconds are told by the engine."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -254,11 +248,10 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one scheduler step added to choice ``index``. Text is whole UTF-8 characters, stop strings already cut.
 
     ``finish`` is "stop", "length", "tool_calls" or "content_filter" on a choice's last chunk, else None; ``usage``
-    comes once, on the request's last chunk. ``truncated`` says how many prompt tokens were dropped. ``tool_calls`` are
-    deltas in OpenAI's shape: joined by ``index``, their arguments are valid JSON. Kinds other than chat and complete
-    answer with one chunk: ``result`` (or ``text`` for detokenize and template), finish "stop" and usage. ``stop`` is
-    the stop string that ended a choice, from engines that tell.
-    """
+    comes once, on the request's last chunk; ``so_far`` is that of the request until now. ``truncated``: prompt tokens
+    dropped. ``tool_calls`` are deltas in OpenAI's shape: joined by ``index``, their arguments are valid JSON. Kinds
+    other than chat and complete answer with one chunk: ``result`` (or ``text``), finish "stop" and usage. ``stop`` is
+    the stop string that ended a choice, if known. ``annotations`` are citations of the choice's whole text."""
 
     text: str = ""
     index: int = 0
@@ -270,6 +263,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     truncated: int = 0
     result: Result | None = None
     stop: str | None = None
+    annotations: list[Json] | None = None
+    so_far: Usage | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -287,8 +282,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     ``context`` is the window of one request, in tokens; ``parallel`` how many requests decode together. ``replicas``
     names the engine of each copy where there are several, e.g. ("llamacpp", "openvino"). ``cpus`` and ``memory``
-    (bytes) bound what its workers may use. ``defaults`` hold for requests that say nothing else, before those of the
-    artifact.
+    (bytes) bound what its workers may use. ``defaults`` hold for requests that say nothing else, before the artifact's.
     """
 
     engine: str | None = None
@@ -356,11 +350,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Call(msgspec.Struct, kw_only=True):
     """A request on its way through the gateway; steps write what they learned.
 
-    ``model`` is the name as asked; ``reference`` what ``route`` made of it. ``keep_alive``: seconds that the model
-    stays in memory when this call has ended (0: leaves at once; negative: stays; None: as configured). ``context``:
-    tokens that the loaded window must hold, else the call is refused. ``cleanups`` run once, last first, when the call
-    ends however it ends (what is not None of their results is awaited); ``taps`` are shown each list of chunks that
-    leaves.
+    ``model`` is the name as asked, ``target`` the model that a route of the stack made of it, ``reference`` what is
+    loaded; ``prompt`` (a ``stack.PromptUse``) goes around the chat, which is grounded in ``knowledge`` (``grounded``:
+    in what was found); ``guards``, if not None, replace the server's own. ``keep_alive``: seconds in memory when this
+    call has ended (0: leaves at once; negative: stays; None: as configured). ``context``: tokens that the loaded window
+    must hold, else refused. ``cleanups`` run once, last first, however the call ends (awaited if need be); ``taps`` are
+    shown each list of chunks that leaves.
     """
 
     request: Request
@@ -371,6 +366,11 @@ class Call(msgspec.Struct, kw_only=True):
     principal: Principal | None = None
     client: str = ""
     reference: str | None = None
+    target: str | None = None
+    prompt: Any = None
+    knowledge: tuple[str, ...] = ()
+    grounded: Any = None
+    guards: tuple[Any, ...] | None = None
     no_store: bool = False
     lane: Lane = "interactive"
     keep_alive: float | None = None
@@ -387,9 +387,9 @@ class Call(msgspec.Struct, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """News of long work: bytes of one item (``digest`` or a file name), or a sentence (``message``)."""
+    """News of long work: bytes of one item (its digest or name; steps if ``action`` is "step"), or a ``message``."""
 
-    action: Literal["pull", "push", "pack", "load", "note"] = "note"
+    action: Literal["pull", "push", "pack", "load", "step", "note"] = "note"
     item: str = ""
     total: int = 0
     current: int = 0

@@ -223,6 +223,19 @@ def test_gc_leaves_what_a_lease_shields(store: Store) -> None:
     assert store.gc(grace=0).blobs == 3
 
 
+def test_asking_for_a_linked_blob_leaves_the_times_of_its_file(store: Store, tmp_path: Path) -> None:
+    """Else another process that packs the same file would take it for written to."""
+    source = tmp_path / "weights"
+    source.write_bytes(b"weights")
+    os.utime(source, (1, 1))
+    blob = store.add_file(source, link=True)
+    with store.lease():
+        assert store.has(blob.digest)
+        assert source.stat().st_mtime == 1.0
+        assert store.gc(grace=0).blobs == 0
+    assert store.gc(grace=0).blobs == 1
+
+
 def test_gc_forgets_a_lease_whose_process_died(store: Store) -> None:
     dead = store.root / "leases" / "dead"
     dead.touch()

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dockyard.engines import create
+from dockyard.hardware import detect
 from dockyard.ops.bench.figures import Figures, Objective, Sample, percentile, summarize
 from dockyard.ops.bench.picture import svg
 from dockyard.ops.bench.tune import Knob, Trial, choose, front, keeps, merged, tune
-from dockyard.types import LoadOptions
+from dockyard.types import LoadOptions, ModelFacts, ModelFiles
 
 pytestmark = pytest.mark.anyio
 OBJECTIVE = Objective(ttft=1.0, tpot=0.1)
@@ -143,3 +145,20 @@ async def test_no_trial_begins_when_the_time_is_over() -> None:
     knob = Knob(name="threads", values={"1": LoadOptions(threads=1)})
     tuned = await tune([lambda _: [knob]], measure, OBJECTIVE, seconds=-1)
     assert [one.label for one in tuned.trials] == ["as it is"]
+
+
+async def test_what_helps_only_together_is_found() -> None:
+    facts = ModelFacts(format="gguf", parameters=135_000_000)
+    files = ModelFiles(reference="x", digest="sha256:x", directory="", format="gguf", weights=("x.gguf",), facts=facts)
+    speeds = {("file", "auto"): 100.0, ("int8", "auto"): 90.0, ("file", "q8"): 95.0, ("int8", "q8"): 140.0}
+
+    async def measure(options: LoadOptions) -> tuple[Figures, Figures, int]:
+        chosen = tuple(str(options.flags.get(f"openvino.{name}", default))
+                       for name, default in (("weights", "file"), ("precision", "auto")))  # fmt: skip
+        found = figures(speeds.get((chosen[0], chosen[1]), 80.0), 0.01)
+        return found, found, 0
+
+    knobs = create("openvino").knobs(files, detect())  # type: ignore[attr-defined]
+    stage = [Knob(name=name, values=values) for name, values in knobs.items()]
+    tuned = await tune([lambda _: stage], measure, OBJECTIVE)
+    assert tuned.best.options.flags == {"openvino.weights": "int8", "openvino.precision": "q8"}

@@ -28,7 +28,7 @@ def test_the_figures_of_a_model(tmp_path: Path) -> None:
     assert (found["answers"], found["failed"], found["tokens"], found["streams"]) == (8, 0, 64, 4)
     assert 0 < found["ttft_p50"] <= found["ttft_p95"]
     shown = dockyard(tmp_path, "bench", "echo", "--rate", "50", "--requests", "5", "--tokens", "4").stdout
-    assert shown.startswith("5 answers")
+    assert shown.startswith("5 answers, 50 asked for a second, ")
     assert "TPOT" in shown
 
 

@@ -128,3 +128,18 @@ def test_config_says_where_values_come_from(capsys: Capture, monkeypatch: pytest
     assert "secret" not in text
     assert call(["config", "port"]) == 0
     assert capsys.readouterr().out == "4321\n"
+
+
+def test_an_empty_variable_is_an_unset_one(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    names = ("offline", "port", "context", "log_level", "default_namespace")
+    for name in names:
+        monkeypatch.setenv(f"DOCKYARD_{name.upper()}", "")
+    with open(os.environ["DOCKYARD_CONFIG"], "w") as file:
+        file.write("default_namespace: ''\n")
+    assert call(["config", "--json"]) == 0
+    found = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [found[name]["origin"] for name in names[:-1]] == ["default"] * 4
+    assert found["offline"]["value"] is False
+    assert found["default_namespace"]["value"] == ""

@@ -57,15 +57,18 @@ def test_importing_the_package_is_nearly_free() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["serve", "--help"]], ids=" ".join)
 def test_help_takes_under_150_milliseconds(arguments: list[str]) -> None:
-    """The least processor time of several runs, which is the wall time of a machine with nothing else to do."""
+    """On a machine whose Python starts in 10 ms: the least processor time of several runs, beside Python's own."""
 
-    def seconds() -> float:
+    def seconds(*command: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "dockyard", *arguments], capture_output=True, check=True)
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(9)) < 0.150
+    helps, starts = zip(
+        *((seconds("-m", "dockyard", *arguments), seconds("-c", "pass")) for _ in range(9)), strict=True
+    )
+    assert min(helps) / min(starts) < 15
 
 
 def test_every_setting_is_a_flag_of_serve() -> None:

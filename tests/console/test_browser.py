@@ -167,3 +167,25 @@ def test_every_control_has_a_name_and_dark_is_dark(page: Any, server: str) -> No
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_chat_is_put_into_a_prompt_of_the_library(page: Any, server: str, home: Path) -> None:
+    from dockyard.artifact.store import Store
+    from dockyard.prompt.library import Library
+
+    library = Library(Store(home / "store"))
+    for greeting in ("Dear", "Hello"):
+        library.create("letter", f"variables: {{who: {{}}}}\ntemplate: '{greeting} {{{{ who }}}}: {{{{ input }}}}'")
+    page.goto(server)
+    card = page.get_by_label("letter", exact=True)
+    card.get_by_role("button", name="Use").click()
+    page.fill("#prompt-variables", "who=Ann")
+    page.select_option("#model", "echo")
+    page.fill("#prompt", "come soon")
+    page.press("#prompt", "Enter")
+    page.wait_for_selector(".turn.assistant:has-text('Hello Ann: come soon')")
+    card.get_by_role("button", name="Make v1 current").click()
+    card.get_by_role("button", name="Make v2 current").wait_for()
+    page.fill("#prompt", "write often")
+    page.press("#prompt", "Enter")
+    page.wait_for_selector(".turn.assistant:has-text('Dear Ann: write often')")

@@ -74,7 +74,7 @@ def test_compose_streams_an_answer(stack: Stack) -> None:
 
 
 def test_command_line_inside_finds_the_server_and_its_key(stack: Stack) -> None:
-    assert len(stack.run("dockyard", "run", "smollm2", "Say hello.")) > 3
+    assert len(stack.run("dockyard", "run", "smollm2", "Say hello.", "--max-tokens", "16")) > 3
     assert "smollm2" in stack.run("dockyard", "ps")
 
 

@@ -99,7 +99,7 @@ class Shell:
                 pipe.close()
         self.process.wait(10)
 
-    def run(self, command: str, timeout: float = 100.0) -> tuple[int, str]:
+    def run(self, command: str, timeout: float = 300.0) -> tuple[int, str]:
         """Exit code and output of a command; what it prints goes out even if it fails. Raises TimeoutError."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -15,7 +15,12 @@ from console_blocks import Command, Shell, commands, differs
 
 ROOT = Path(__file__).parent.parent.parent
 WORKSHOP = sorted((ROOT / "docs" / "workshop").glob("0*.md"))
-PAGES = [ROOT / "README.md", *WORKSHOP]
+CONCEPTS = sorted((ROOT / "docs" / "concepts").glob("*.md"))
+PAGES = [
+    ROOT / "README.md",
+    *WORKSHOP,
+    *(page for page in CONCEPTS if "```console" in page.read_text(encoding="utf-8")),
+]
 PORT = "12434"
 
 
@@ -30,9 +35,11 @@ def _free_port() -> str:
 
 
 @pytest.mark.model
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_every_command_of_a_page_does_what_the_page_says(page: Path, starter_gguf: Path, tmp_path: Path) -> None:
+def test_every_command_of_a_page_does_what_the_page_says(
+    page: Path, starter_gguf: Path, encoders: Path, tmp_path: Path
+) -> None:
     port, home = _free_port(), tmp_path / "home"
     (tmp_path / "work").mkdir()
     environment = {
@@ -43,6 +50,7 @@ def test_every_command_of_a_page_does_what_the_page_says(page: Path, starter_ggu
         "DOCKYARD_PORT": port,
         "DOCKYARD_STARTER": str(starter_gguf),
         "DOCKYARD_OFFLINE": "true",
+        "ENCODERS": str(encoders),
         "COLUMNS": "200",
         "NO_COLOR": "1",
     }

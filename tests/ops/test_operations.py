@@ -129,3 +129,12 @@ def test_every_operation_keeps_the_contract(tmp_path: Path) -> None:
         assert all(option.help for option in options(params)), "each field says what it does"
         assert operation.name  # type: ignore[attr-defined]
         assert operation.version  # type: ignore[attr-defined]
+
+
+def test_a_word_that_is_none_of_a_fields_is_answered_with_those_that_are() -> None:
+    from dockyard.ops.quantize import QuantizeParams
+
+    with pytest.raises(InvalidRequest) as caught:
+        read_params(QuantizeParams, {"to": "openvino-int9"})
+    assert caught.value.param == "to"
+    assert "openvino-int8 | " in (caught.value.hint or "")

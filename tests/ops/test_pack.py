@@ -57,6 +57,16 @@ def test_one_file_becomes_a_modelpack_with_its_facts(tmp_path: Path, store: Stor
     assert Path(files.weights[0]).read_bytes() == path.read_bytes()
 
 
+def test_a_refusal_names_the_file_that_the_caller_gave(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "folder" / "broken.gguf"
+    path.parent.mkdir()
+    path.write_bytes(bytes(100))
+    for source in (path, path.parent):
+        with pytest.raises(UnsupportedFormat) as refused:
+            package(store, Sources(weights=(source,)))
+        assert refused.value.message.startswith(f"{path}: not a GGUF file")
+
+
 def test_the_real_model_is_packaged_and_found_again(store: Store, starter_gguf: Path, tmp_path: Path) -> None:
     done = package(store, Sources(weights=(starter_gguf,)), reference=store.named("smol"))
     again = package(store, Sources(weights=(starter_gguf,)), reference=store.named("smol:other"))

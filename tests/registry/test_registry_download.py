@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -13,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from registry_samples import QUICK, digest_of, noise
 
+from dockyard.artifact.registry import flight
 from dockyard.artifact.registry.client import Registry
 from dockyard.artifact.registry.download import download
 from dockyard.artifact.registry.flight import OnBytes, Wanted
 from dockyard.artifact.registry.memory import MemoryRegistry
 from dockyard.artifact.store import Store
 from dockyard.errors import (
+    ArtifactError,
     Cancelled,
     DigestMismatch,
     NotFound,
@@ -68,6 +71,13 @@ def memory() -> Any:
         yield registry
 
 
+@pytest.fixture
+def past_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every blob counts as one that comes faster than the page cache takes it."""
+    monkeypatch.setattr(flight, "FAST", 0.0)
+    monkeypatch.setattr(flight, "SETTLED", 0)
+
+
 def test_large_small_and_empty_blobs_together(store: Store, memory: MemoryRegistry) -> None:
     fetch(store, memory, LARGE, SMALL, b"", SMALL)
     assert holds(store, LARGE, SMALL, b"")
@@ -88,17 +98,45 @@ def test_bodies_cut_short_go_on_where_they_ended(store: Store, memory: MemoryReg
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 9 << 20), st.integers(0, 3)), max_size=5), st.booleans())
+@given(st.lists(st.tuples(st.integers(0, 9 << 20), st.integers(0, 3)), max_size=5), st.booleans(), st.booleans())
 def test_any_pattern_of_cuts_ends_in_the_right_bytes(
-    tmp_path_factory: pytest.TempPathFactory, cuts: list[tuple[int, int]], ranges: bool
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[tuple[int, int]], ranges: bool, fast: bool
 ) -> None:
     store = Store(tmp_path_factory.mktemp("cuts") / "store")
-    with MemoryRegistry(ranges=ranges) as memory:
+    with pytest.MonkeyPatch.context() as patch, MemoryRegistry(ranges=ranges) as memory:
+        patch.setattr(flight, "FAST", 0.0 if fast else 1e12)
+        patch.setattr(flight, "SETTLED", 0)
         memory.add_blob("a/b", LARGE)
         for cut, skip in cuts:
             memory.fail(match="GET .*/blobs/", cut=cut, skip=skip)
         fetch(store, memory, LARGE)
     assert holds(store, LARGE)
+
+
+@pytest.mark.usefixtures("past_the_cache")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EINVAL])
+def test_a_write_past_the_page_cache_that_fails(
+    store: Store, memory: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A full disk and a broken one end the pull; a file system that can't do it is written to as ever."""
+    tried = []
+
+    def pwritev(*_: object) -> int:
+        tried.append(number)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    if number == errno.EINVAL:
+        fetch(store, memory, LARGE)
+        assert holds(store, LARGE)
+    else:
+        with pytest.raises(StoreFull if number == errno.ENOSPC else ArtifactError):
+            fetch(store, memory, LARGE)
+        assert not store.has(digest_of(LARGE))
+        monkeypatch.undo()
+        fetch(store, memory, LARGE)
+        assert holds(store, LARGE)
+    assert tried
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -117,12 +117,12 @@ def sweep(store: Store, rows: Sequence[Row], *, grace: float, only: set[str] | N
             continue
         with contextlib.suppress(FileNotFoundError):
             seen = path.stat()
-            if max(seen.st_mtime, seen.st_ctime) >= before:
+            if max(seen.st_atime, seen.st_mtime, seen.st_ctime) >= before:
                 continue
             aside = store.incoming / f"gone-{path.name}"
             path.replace(aside)
             found = aside.stat()
-            if found.st_mtime >= before:
+            if max(found.st_atime, found.st_mtime) >= before:
                 aside.replace(path)
                 continue
             aside.unlink()

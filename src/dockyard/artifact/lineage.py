@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -72,6 +72,14 @@ def history(store: Store, name: str | Reference) -> list[Ancestor]:
     return list(found.values())
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of what is attached; ``title`` is its name, where it has one."""
+
+    content: bytes
+    media_type: str = "application/json"
+    title: str = ""
+
+
 def attach(
     store: Store,
     name: str | Reference,
@@ -81,26 +89,46 @@ def attach(
     media_type: str = "application/json",
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
-    """Attach a report, signature or SBOM to an artifact: an OCI manifest whose ``subject`` it is. The same content is
+    """Attach a report, signature or SBOM of one file; see ``attach_files``."""
+    parts = (Part(content=content, media_type=media_type),)
+    return attach_files(store, name, parts, artifact_type=artifact_type, annotations=annotations)
+
+
+def attach_files(
+    store: Store,
+    name: str | Reference,
+    parts: Sequence[Part],
+    *,
+    artifact_type: str,
+    annotations: Mapping[str, str] | None = None,
+) -> Descriptor:
+    """Attach files to an artifact: an OCI manifest whose ``subject`` it is, with a layer for each. The same content is
     attached once; ``Store.referrers`` finds it, and it goes when its subject goes."""
     subject = store.resolve(name)
     with store.lease():
-        layer = store.add_bytes(content, media_type=media_type)
+        layers = []
+        for part in parts:
+            layer = store.add_bytes(part.content, media_type=part.media_type)
+            titled = {media.TITLE: part.title} if part.title else {}
+            layers.append(msgspec.structs.replace(layer, annotations=titled))
         config = store.add_bytes(b"{}", media_type=media.OCI_EMPTY)
         manifest = Manifest(
             media_type=media.OCI_MANIFEST,
             artifact_type=artifact_type,
             config=config,
-            layers=(layer,),
+            layers=tuple(layers),
             subject=Descriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size),
             annotations=dict(annotations or {}),
         )
         return store.put_manifest(encode(manifest))
 
 
-def attached(store: Store, referrer: Descriptor) -> bytes:
-    """The content of a single-layer referrer, such as ``attach`` makes. Raises NotFound where the blob is missing."""
+def attached(store: Store, referrer: Descriptor, media_type: str | None = None) -> bytes:
+    """The content of a referrer's first file, or of the first of a media type; b"" where there is none such.
+
+    Raises NotFound where the blob is missing, DigestMismatch where it is damaged.
+    """
     found = store.parsed(referrer.digest)
-    if not isinstance(found, Manifest) or not found.layers:
-        return b""
-    return store.read(found.layers[0].digest)
+    layers = found.layers if isinstance(found, Manifest) else ()
+    layer = next((each for each in layers if media_type in (None, each.media_type)), None)
+    return store.read(layer.digest) if layer is not None else b""

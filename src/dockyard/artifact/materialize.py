@@ -60,13 +60,18 @@ class Noted(msgspec.Struct, frozen=True):
     facts: ModelFacts
 
 
-def model_files(store: Store, name: str | Reference) -> ModelFiles:
+def model_files(store: Store, name: str | Reference, *, only_look: bool = False) -> ModelFiles:
     """Lay the model out, if it is not yet, and say where its parts are.
 
-    Raises ModelNotFound, ArtifactError for blobs that are missing, UnsafeContent for pickles and paths that escape, and
-    UnsupportedFormat for an artifact without weights that any engine knows.
+    Raises ModelNotFound, ArtifactError for blobs that are missing, UnsafeContent for pickles and paths that escape,
+    UnsupportedFormat for an artifact without weights that any engine knows, and Untrusted for one that does not satisfy
+    the store's policy: that is for whoever will load it, not for who will ``only_look``.
     """
     found = store.resolve(name)
+    if store.policy is not None and not only_look:
+        from dockyard.artifact.proof.policy import enforce
+
+        enforce(store, found.digest, store.policy, what=str(name))
     artifact = read_artifact(store, found.digest)
     directory, laid = lay_out(store, artifact)
     weights = _weights(laid)

@@ -25,6 +25,7 @@ DOCKER_V2_CONFIG = "application/vnd.docker.ai.model.config.v0.2+json"
 KITOPS_CONFIG = "application/vnd.kitops.modelkit.config.v1+json"
 
 FILEPATH = "org.cncf.model.filepath"
+TITLE = "org.opencontainers.image.title"
 REF_NAME = "org.opencontainers.image.ref.name"
 CREATED = "org.opencontainers.image.created"
 LINEAGE = "io.dockyard.lineage"
@@ -87,6 +88,11 @@ _CNCF_NAMES: dict[Role, str] = {
     "code": "code",
     "dataset": "dataset",
 }
+
+
+def is_model(artifact_type: str | None) -> bool:
+    """Whether an artifact may be a model: prompts, reports and the like say by their type that they are none."""
+    return not (artifact_type or "").startswith("application/vnd.dockyard.")
 
 
 def packaging(artifact_type: str | None, config_type: str) -> Packaging:

@@ -30,7 +30,7 @@ from dockyard.artifact.manifest import (
 )
 from dockyard.artifact.safety import contained, refuse_pickle
 from dockyard.artifact.store import Entry, Store
-from dockyard.errors import InvalidRequest
+from dockyard.errors import ArtifactError, InvalidRequest
 from dockyard.types import ModelFacts, OnProgress, Reference
 
 Packaging = Literal["modelpack", "docker-v0.1", "docker-v0.2"]
@@ -94,13 +94,18 @@ def pack_files(
 def facts_of(files: Mapping[str, Path]) -> ModelFacts:
     """What the headers say of files that have other names on disk than in the artifact."""
     with tempfile.TemporaryDirectory(prefix="dockyard-") as folder:
-        paths = []
+        links = {}
         for path, file in files.items():
             link = Path(folder) / path
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(os.path.abspath(file))  # noqa: PTH100 (resolve() would follow links)
-            paths.append(link)
-        return read_facts(paths)
+            links[link] = file
+        try:
+            return read_facts(list(links))
+        except ArtifactError as error:
+            for link, file in links.items():
+                error.message = error.message.replace(str(link), str(file))
+            raise
 
 
 def entry(store: Store, reference: Reference | None, digest: str) -> Entry:

@@ -156,20 +156,28 @@ def check_repository(path: str, given: str = "") -> str:
         raise InvalidReference(f"the repository{where} is empty", hint="a name reads [registry/]repository[:tag]")
     if len(path) > 255:
         raise InvalidReference(f"the repository{where} has {len(path)} characters", hint="it has at most 255")
-    for part in path.split("/"):
-        if not part:
-            raise InvalidReference(f"the repository {path!r}{where} has an empty part", hint="remove the extra `/`")
+    parts = path.split("/")
+    if not all(parts):
+        raise InvalidReference(f"the repository {path!r}{where} has an empty part", hint="remove the extra `/`")
+    for part in parts:
         if part != part.lower():
-            raise InvalidReference(
-                f"the repository {path!r}{where} has upper-case letters",
-                hint=f"write {path.lower()!r}; a Hugging Face model is hf.co/{path}",
-            )
+            raise InvalidReference(f"the repository {path!r}{where} has upper-case letters", hint=_lowered(parts))
         if not _COMPONENT.fullmatch(part):
             raise InvalidReference(
                 f"{part!r}{where} is not a part of a repository's name",
                 hint="lower-case letters and digits, joined by `.`, `_`, `__` or `-`",
             )
     return path
+
+
+def _lowered(parts: list[str]) -> str:
+    """What somebody may have meant who wrote upper-case letters: only names that would be taken."""
+    lower = [_squeeze(part.lower()) for part in parts]
+    fits = all(_COMPONENT.fullmatch(part) for part in lower)
+    found = [f"write {'/'.join(lower)!r}"] if fits else ["names are in lower case"]
+    if len(parts) == 2:
+        found.append(f"a Hugging Face model is hf.co/{'/'.join(parts)}")
+    return "; ".join(found)
 
 
 def _same(text: str, reference: Reference, registry: str, namespace: str) -> bool:

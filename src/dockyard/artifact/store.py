@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 class Store:
     """One folder of artifacts. Safe to use from many threads and processes at once.
 
-    ``quota`` is the most bytes that blobs may take; 0 for no limit. All writing checks it first: StoreFull.
-    ``registry`` and ``namespace`` complete the short names that ``resolve`` gets.
+    ``quota`` is the most bytes that blobs may take (0: no limit), checked before all writing: StoreFull. ``registry``
+    and ``namespace`` complete the short names that ``resolve`` gets. ``policy``: see ``proof.policy``.
     """
 
     def __init__(
@@ -54,11 +54,12 @@ class Store:
         quota: int = 0,
         registry: str = DEFAULT_REGISTRY,
         namespace: str = DEFAULT_NAMESPACE,
+        policy: Path | None = None,
     ) -> None:
         self.root = Path(root)
         self.quota = quota
-        self.registry = registry
-        self.namespace = namespace
+        self.registry, self.namespace = registry, namespace
+        self.policy = policy
         self.incoming = self.root / "incoming"
         self.run_root = self.root.parent / "run"
         self.index = IndexFile(self.root)
@@ -78,6 +79,7 @@ class Store:
             quota=settings.store_quota,
             registry=settings.default_registry,
             namespace=settings.default_namespace,
+            policy=Path(settings.policy).expanduser() if settings.policy else None,
         )
 
     def named(self, text: str) -> Reference:
@@ -93,9 +95,10 @@ class Store:
         """Whether the blob is here (and has ``size`` bytes). Under a ``lease`` it then stays until that ends."""
         path = self.blob_path(digest)
         try:
+            found = path.stat()
             if any((self.root / "leases").iterdir()):
-                os.utime(path)
-            return size in (None, path.stat().st_size)
+                os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))  # it may be a link to its owner's file
+            return size in (None, found.st_size)
         except OSError:
             return path.exists() and (size is None or path.stat().st_size == size)
 
@@ -132,7 +135,6 @@ class Store:
 
         Link only what nobody writes to any more: a change in the file would be a change in the blob.
         """
-        path = Path(path)
         size = path.stat().st_size if path.is_file() else 0
         seen = intake.reporter(on_progress, path.name, size)
         try:

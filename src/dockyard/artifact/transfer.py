@@ -18,7 +18,7 @@ from dockyard.artifact.registry.client import Registry
 from dockyard.artifact.registry.referrers import attach
 from dockyard.artifact.registry.transport import is_loopback
 from dockyard.artifact.registry.upload import Blob, upload
-from dockyard.artifact.sources import Job, choose
+from dockyard.artifact.sources import Job, Source, choose
 from dockyard.artifact.store import Entry, Store
 from dockyard.errors import (
     Cancelled,
@@ -38,16 +38,40 @@ STARTER_SECONDS = 8.0
 PARALLEL_UPLOADS = 4
 
 
-def pull(store: Store, text: str, settings: Settings, *, on_progress: OnProgress | None = None) -> Entry:
+def pull(
+    store: Store, text: str, settings: Settings, *, attached: bool = False, on_progress: OnProgress | None = None
+) -> Entry:
     """Fetch what ``text`` names into the store, from whichever source claims it, and name it.
 
     Says "up to date" where the registry has what is here. A registry that can't be reached is no failure if the name is
     here already; for the starter model it means the fallback ``settings.starter``. What ``on_progress`` raises, and
-    KeyboardInterrupt, end the pull; the next one goes on where it stopped.
+    KeyboardInterrupt, end the pull; the next one goes on where it stopped. ``attached`` fetches reports and signatures
+    too, as ``settings.policy`` does; what does not satisfy that policy is Untrusted, and the name is as it was before.
     """
     meter = Meter(on_progress, "pull")
     source = choose(text)
     job = Job(store=store, text=text, reference=source.reference(text, settings), settings=settings, meter=meter)
+    if not (attached or settings.policy):
+        return _fetch(job, source)
+    from dockyard.artifact.attachments import admit, fetch_attached
+
+    before = _here(job)
+    found = _fetch(job, source)
+    if source.name == "oci":
+        fetch_attached(job, found.descriptor.digest)
+    admit(job, found.descriptor.digest, before)
+    return found
+
+
+def _here(job: Job) -> str | None:
+    """What the name names now."""
+    with suppress(ModelNotFound):
+        return job.store.resolve(job.reference).digest
+    return None
+
+
+def _fetch(job: Job, source: Source) -> Entry:
+    store, settings, meter = job.store, job.settings, job.meter
     starter = settings.starter if _is_starter(job.reference, settings) else ""
     try:
         if starter and not settings.offline:

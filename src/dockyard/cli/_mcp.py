@@ -27,6 +27,8 @@ ProfileName = Annotated[str, typer.Option("--profile", "-p", metavar="NAME", hel
 Locked = Annotated[
     bool, typer.Option("--locked", help="Refuse if servers or tools are others than mcp.lock.json says.")
 ]
+PATIENCE_SECONDS = 900.0
+"""A person at a terminal would rather wait for a package or an image to be fetched than be told half a list."""
 LockFile = Annotated[str, typer.Option("--lock-file", metavar="PATH", help="The lock's file.")]
 
 
@@ -61,16 +63,22 @@ def person() -> Principal:
 
 
 @contextlib.asynccontextmanager
-async def toolbox(settings: Settings, profile: str, lock: Path | None = None) -> AsyncIterator[tuple[Toolbox, Any]]:
-    """A toolbox in this process with a session of ``profile``; with ``lock``, only if all is as it was locked."""
+async def toolbox(
+    settings: Settings, profile: str, lock: Path | None = None, *, patience: float = PATIENCE_SECONDS
+) -> AsyncIterator[tuple[Toolbox, Any]]:
+    """A toolbox in this process with a session of ``profile``; with ``lock``, only if all is as it was locked.
+
+    ``patience`` is how many seconds a list waits for a server that starts.
+    """
     from dockyard.tools.lock import check, pinned
+    from dockyard.tools.pool import Limits
     from dockyard.tools.profiles import Profiles
     from dockyard.tools.safety import Safety
     from dockyard.tools.toolbox import Toolbox
 
     guard = Safety(settings)
     kept = Profiles(settings.home_path)
-    box = Toolbox(settings, safety=guard, profiles=kept)
+    box = Toolbox(settings, safety=guard, profiles=kept, limits=Limits(list_seconds=patience))
     try:
         await box.start()
         session = box.session(person(), profile, "command line")

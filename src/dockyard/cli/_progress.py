@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dockyard.cli._output import note, size
 
@@ -42,11 +42,11 @@ class _Lines:
                 return
             if news.item not in self._begun and news.current < news.total:
                 self._begun.add(news.item)
-                note(f"{news.action} {short(news.item)} {size(news.total)}")
+                note(f"{_told(news)} {_amount(news)}")
             begun = news.item in self._begun
             if begun and news.item not in self._done and news.current >= news.total:
                 self._done.add(news.item)
-                note(f"{news.action} {short(news.item)} done")
+                note(f"{_told(news)} done")
 
 
 @contextmanager
@@ -54,12 +54,23 @@ def _bars() -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Amount(DownloadColumn):
+        """Bytes; or steps, where those are counted."""
+
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.completed:.0f}/{task.total or 0:.0f}") if task.fields["steps"] else super().render(task)
+
+    class Speed(TransferSpeedColumn):
+        def render(self, task: Any) -> Text:
+            return Text() if task.fields["steps"] else super().render(task)
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        Amount(),
+        Speed(),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
@@ -73,10 +84,18 @@ def _bars() -> Iterator[OnProgress]:
                 if not news.item:
                     return
                 if news.item not in tasks:
-                    tasks[news.item] = bars.add_task(f"{news.action} {short(news.item)}", total=news.total or None)
+                    tasks[news.item] = bars.add_task(_told(news), total=news.total or None, steps=news.action == "step")
                 bars.update(tasks[news.item], total=news.total or None, completed=news.current)  # type: ignore[arg-type]
 
         yield show
+
+
+def _told(news: Progress) -> str:
+    return short(news.item) if news.action == "step" else f"{news.action} {short(news.item)}"
+
+
+def _amount(news: Progress) -> str:
+    return f"{news.total} steps" if news.action == "step" else size(news.total)
 
 
 def short(item: str) -> str:

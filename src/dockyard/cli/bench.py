@@ -13,6 +13,7 @@ from dockyard.cli._options import AsJson, Host, Model
 if TYPE_CHECKING:
     from dockyard.client import AsyncClient
     from dockyard.ops.bench.figures import Figures, Objective
+    from dockyard.ops.bench.resources import Resources
     from dockyard.ops.bench.tune import Trial, Tuned
     from dockyard.settings import Settings
     from dockyard.types import LoadOptions
@@ -69,33 +70,57 @@ def _in_process(settings: Settings) -> AsyncClient:
 
 
 async def _measure_once(client: AsyncClient, model: str, load: Any, objective: Objective, *, as_json: bool) -> int:
+    import msgspec
+
     from dockyard.cli._output import note, show_json
     from dockyard.ops.bench.figures import summarize
     from dockyard.ops.bench.load import answer, run
+    from dockyard.ops.bench.resources import watch
 
     async with client:
         first = await answer(client, model, "Hello.", 2)  # loads the model
         if first.error:
             note(f"error: {first.error}")
             return 1
-        samples = await run(client, model, load)
-    figures = summarize(samples, load.streams, objective)
+        async with watch(client, model) as watched:
+            samples = await run(client, model, load)
+    streams = load.streams if load.rate is None else 0
+    figures, taken = summarize(samples, streams, objective), watched.resources
     if as_json:
-        show_json(figures)
+        show_json({**msgspec.structs.asdict(figures), **msgspec.structs.asdict(taken), "rate": load.rate})
     else:
-        _print_figures(figures)
+        _print_figures(figures, load.rate)
+        _print_resources(taken, figures)
     failed = next((sample.error for sample in samples if sample.error), "")
     if failed and not as_json:
         note(f"{figures.failed} of {len(samples)} requests failed: {failed}")
     return 1 if figures.failed else 0
 
 
-def _print_figures(figures: Figures) -> None:
-    print(f"{figures.answers} answers, {figures.streams} at a time, {figures.seconds:.1f} s")
+def _print_figures(figures: Figures, rate: float | None) -> None:
+    how = f"{figures.streams} at a time" if rate is None else f"{rate:g} asked for a second"
+    print(f"{figures.answers} answers, {how}, {figures.seconds:.1f} s")
     print(f"throughput  {figures.throughput:.1f} tokens/s    goodput {figures.goodput:.2f} answers/s")
     print(f"TTFT        p50 {_ms(figures.ttft_p50)}   p95 {_ms(figures.ttft_p95)}   p99 {_ms(figures.ttft_p99)}")
-    print(f"TPOT        p50 {_ms(figures.tpot_p50)}   p95 {_ms(figures.tpot_p95)}")
-    print(f"ITL         p50 {_ms(figures.itl_p50)}   p95 {_ms(figures.itl_p95)}")
+    print(f"TPOT        p50 {_ms(figures.tpot_p50)}   p95 {_ms(figures.tpot_p95)}   p99 {_ms(figures.tpot_p99)}")
+    print(f"ITL         p50 {_ms(figures.itl_p50)}   p95 {_ms(figures.itl_p95)}   p99 {_ms(figures.itl_p99)}")
+    print(f"objective   kept by {figures.within:.0%} of the requests")
+
+
+def _print_resources(taken: Resources, figures: Figures) -> None:
+    """What the machine tells; nothing where it tells nothing."""
+    from dockyard.cli._output import size
+
+    told = []
+    if taken.memory_peak is not None:
+        told.append(f"memory peak {size(taken.memory_peak)}")
+    if taken.cpu_seconds is not None:
+        told.append(f"processor {taken.cpu_seconds:.1f} s")
+    if taken.joules is not None:
+        each = f" ({taken.joules / figures.tokens:.2f} J a token)" if figures.tokens else ""
+        told.append(f"energy {taken.joules:.0f} J{each}")
+    if told:
+        print(f"took        {'   '.join(told)}")
 
 
 def _ms(seconds: float) -> str:

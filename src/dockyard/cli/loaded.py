@@ -107,18 +107,20 @@ def logs(
 
 def stop(host: Host = None) -> None:
     """Stop the server after the answers in progress, and wait until it has gone."""
-    import time
+    from filelock import FileLock, Timeout
 
     from dockyard.cli._connect import ask_server, read_settings
-    from dockyard.client import running
     from dockyard.errors import DockyardError
 
     ask_server(host, lambda client: client.stop())
-    home, deadline = read_settings().home_path, time.monotonic() + 30
-    while host is None and running(home) is not None:
-        if time.monotonic() > deadline:
-            raise DockyardError("the server is still finishing answers", hint="ask again, or look at `dockyard logs`")
-        time.sleep(0.05)
+    try:
+        if host is None:  # it holds this until its last worker has gone, which is after it last answered
+            with FileLock(read_settings().home_path / "server.lock", timeout=30):
+                pass
+    except Timeout:
+        raise DockyardError(
+            "the server is still finishing answers", hint="ask again, or look at `dockyard logs`"
+        ) from None
     print("stopped")
 
 

@@ -25,13 +25,16 @@ def run(profile: ProfileName = "default", locked: Locked = False, lock_file: Loc
     import sys
 
     from dockyard.cli._connect import read_settings
-    from dockyard.cli._mcp import toolbox
+    from dockyard.cli._mcp import PATIENCE_SECONDS, toolbox
+    from dockyard.tools.pool import LIST_SECONDS
 
     settings = read_settings()
     logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(message)s")
 
     async def serve() -> None:
-        async with toolbox(settings, profile, Path(lock_file) if locked else None) as (box, session):
+        # A lock is held against everything; without one the client is not kept waiting for who starts slowly.
+        patience, lock = (PATIENCE_SECONDS, Path(lock_file)) if locked else (LIST_SECONDS, None)
+        async with toolbox(settings, profile, lock, patience=patience) as (box, session):
             from dockyard.tools import sdk_stdio
 
             await sdk_stdio.serve(box, session)

@@ -88,8 +88,9 @@ def add(
     Examples: `server add time --package pypi:mcp-server-time==2026.10.19`,
     `server add files --read /srv/docs -- mcp-server-filesystem /srv/docs`.
     """
+    from dockyard.cli._connect import read_settings
     from dockyard.cli._mcp import catalogues, profiles, shown
-    from dockyard.cli._output import show_json
+    from dockyard.cli._output import note, show_json
 
     asked = {"url": url, "image": image, "package": package, "openapi": openapi, "function": function}
     server = _declared(
@@ -103,6 +104,8 @@ def add(
     catalogues().add(server, replace=replace)
     if enable:
         profiles().enable(profile, server, replace=replace)
+    if refused := _refused(server, read_settings()):
+        note(f"{server.name} can't run yet: {refused}")
     if as_json:
         return show_json(shown(server))
     print(f"own/{server.name}{f' (enabled in {profile})' if enable else ''}")

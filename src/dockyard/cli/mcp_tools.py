@@ -160,8 +160,8 @@ def call(
         outcome = _ask(host, there, here, here_only=locked)
     except ApprovalNeeded as error:
         which = getattr(error, "approval", None)
-        id_ = which.id if which is not None else "ID"
-        error.hint = f"`dockyard mcp approvals grant {id_}`, then call again with --approval {id_}"
+        if which is not None:
+            error.hint = f"`dockyard mcp approvals grant {which.id}`, then call again with --approval {which.id}"
         raise
     if as_json:
         show_json(outcome)

@@ -103,7 +103,7 @@ def inspect(model: Model, as_json: AsJson = False) -> None:
     digest = store.resolve(model).digest
     artifact = read_artifact(store, digest)
     try:
-        facts = model_files(store, model).facts
+        facts = model_files(store, model, only_look=True).facts
     except UnsupportedFormat:
         facts = None  # a dataset, a report: an artifact without weights
     parts = anatomy.describe(facts) if facts is not None else None

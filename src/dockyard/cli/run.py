@@ -61,14 +61,14 @@ async def _run(
     from dockyard.cli._session import answer_once, converse, terminable
 
     with terminable():
-        client = find_server(host, settings) or _in_process(settings)
+        client = find_server(host, settings) or in_process(settings)
         async with client:
             if text is not None:
                 return await answer_once(session, client, text, as_json=as_json, stats=stats)
             return await converse(session, client, settings, stats=stats)
 
 
-def _in_process(settings: Settings) -> AsyncClient:
+def in_process(settings: Settings) -> AsyncClient:
     """The same application that a server runs, without a socket."""
     from dockyard.api import create_app
     from dockyard.client import AsyncClient

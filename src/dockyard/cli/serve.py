@@ -38,13 +38,18 @@ def _start(flags: dict[str, Any], *, preload: tuple[str, ...], hub_only: bool) -
 
 
 def _serve_until_stopped(flags: dict[str, Any], preload: tuple[str, ...], hub_only: bool) -> int:
+    from dockyard import stack as stacks
     from dockyard.api import server
     from dockyard.cli._connect import fetch_missing, read_settings
     from dockyard.cli._output import note
 
     settings = read_settings(**flags)
+    if not hub_only:
+        settings = stacks.governed(settings)
     for model in preload:
         fetch_missing(model, settings)
+    if settings.stack and not hub_only:
+        preload = _of_stack(settings, preload)
 
     def ready(url: str) -> None:
         if hub_only:
@@ -59,6 +64,22 @@ def _serve_until_stopped(flags: dict[str, Any], preload: tuple[str, ...], hub_on
 
     server.serve(settings, preload=preload, ready=ready, hub_only=hub_only, extra=pages)
     return 0
+
+
+def _of_stack(settings: Any, preload: tuple[str, ...]) -> tuple[str, ...]:
+    """Fetch what the stack's names stand for, make the indexes that it declares; what is to be loaded at the start."""
+    from dockyard import stack as stacks
+    from dockyard.cli._connect import fetch_missing
+
+    stack = stacks.of(settings)
+    for source in stack.sources():
+        fetch_missing(source, settings)
+    if any(one.sources for one in stack.knowledge.values()):
+        from dockyard.cli._declared import refresh
+
+        refresh(stack, settings)
+    first = [name for name in stack.models if (model := stack.model(name)) is not None and model.preload]
+    return tuple(dict.fromkeys([*preload, *first]))
 
 
 def _with_settings(function: Callable[..., int], *leading: inspect.Parameter) -> Callable[..., int]:

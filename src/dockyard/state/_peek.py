@@ -12,7 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from dockyard.state import Key
 
-NEWEST = "0002"
+NEWEST = "0004"
 """The newest revision in ``migrations/versions``; a test holds the two together."""
 
 

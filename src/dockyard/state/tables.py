@@ -48,6 +48,8 @@ usage = Table(
     Column("cached_tokens", BigInteger, nullable=False),
     Column("ttft", Float(53), nullable=True),
     Column("seconds", Float(53), nullable=False),
+    Column("route", String(128), nullable=False, server_default=""),
+    Column("prompt", String(200), nullable=False, server_default=""),
     Index("usage_at", "at"),
 )
 
@@ -133,5 +135,32 @@ batch_lines = Table(
     Column("batch", String(64), primary_key=True),
     Column("line", Integer, primary_key=True),
     Column("ok", Boolean, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+arenas = Table(
+    "arenas",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created", Float(53), nullable=False),
+    Column("about", LargeBinary, nullable=False),
+)
+
+arena_items = Table(
+    "arena_items",
+    metadata,
+    Column("arena", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+arena_votes = Table(
+    "arena_votes",
+    metadata,
+    Column("arena", String(64), primary_key=True),
+    Column("task", String(32), primary_key=True),
+    Column("rater", String(200), primary_key=True),
+    Column("item", Integer, nullable=False),
+    Column("at", Float(53), nullable=False),
     Column("body", LargeBinary, nullable=False),
 )

@@ -1,9 +1,9 @@
 """Many blobs over a few connections: in ranges, resumable at any byte, hashed in order while they stream.
 
 The calling thread opens and commits blobs; ``connections`` workers fetch pieces of them in order; each larger blob has
-a thread that hashes behind the writers, out of the page cache. All three overlap because reading, writing and hashing
-release the interpreter's lock. Blobs are opened in the order of their digests, so that two processes that pull the
-same layers wait for each other and never in a circle.
+a thread that hashes behind them, and one that writes what comes very fast past the page cache. All overlap because
+reading, writing and hashing release the interpreter's lock. Blobs are opened in the order of their digests, so that two
+processes that pull the same layers wait for each other and never in a circle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from dockyard.artifact.registry import headers as parse
-from dockyard.artifact.registry.flight import Flight, OnBytes, Wanted
+from dockyard.artifact.registry.flight import FAST, Flight, OnBytes, Wanted, new_block
 from dockyard.artifact.registry.ranges import BLOCK
 from dockyard.artifact.registry.transport import Interrupted, Response, Transport
 from dockyard.artifact.store import Store
@@ -24,9 +24,8 @@ from dockyard.errors import Cancelled, DigestMismatch, DockyardError, NotFound, 
 INLINE = 4 << 20
 """Blobs up to this size are hashed by the worker that fetched them; a thread for each would cost more."""
 RAMP = 0.1
-FAST = 400e6
-"""After RAMP seconds further connections open, unless the first alone brings FAST bytes a second: then the processor is
-the limit, and more connections only spread its caches."""
+"""Seconds after which further connections open, unless the first alone is FAST: more of them would only spread the
+processor's caches."""
 _LEAST_READ = 64 << 10
 
 
@@ -103,11 +102,14 @@ class _Download:
         blob.inline = wanted.size <= INLINE and len(jobs) == 1
         if not blob.inline:
             self._spawn(lambda: self._hash(blob))
+            self._spawn(lambda: self._write_behind(blob))
         for start, end in jobs:
             self._jobs.put((blob, start, end))
 
     def _finish(self, blob: Flight) -> None:
         blob.retire()
+        if blob.failure is not None:
+            raise blob.failure
         spoiled = blob.computed != blob.wanted.digest and blob.resumed
         del self._open[blob.wanted.digest]
         with blob.closing:
@@ -136,6 +138,17 @@ class _Download:
             blob.leave()
         if error is not None or blob.computed is not None:
             self._events.put((blob, error))
+
+    def _write_behind(self, blob: Flight) -> None:
+        if not blob.enter():
+            return
+        try:
+            blob.write_behind()
+        except BaseException as error:  # noqa: BLE001 (the calling thread raises it)
+            blob.failure = error
+            self._events.put((blob, error))
+        finally:
+            blob.leave()
 
     def _join(self) -> None:
         """A further connection's worker; see RAMP."""
@@ -169,7 +182,7 @@ class _Piece:
         self, blob: Flight, start: int, end: int, transport: Transport, received: Callable[[int], None]
     ) -> None:
         self._blob = blob
-        self._block = memoryview(bytearray(min(BLOCK, blob.wanted.size)))
+        self._block = new_block() if blob.wanted.size >= BLOCK else memoryview(bytearray(blob.wanted.size))
         self._received = received
         self._at = start
         self._end = end

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import msgspec
@@ -155,7 +155,7 @@ def _fetched(asked: Wish, job: Job, folder: Path) -> Iterator[Carrier]:
             f"{job.text} is not installed here, and this Dockyard works offline",
             hint=f"`{sys.executable} -m pip install --no-deps {asked.projects[0]}`, or unset the setting `offline`",
         )
-    if importlib.util.find_spec("pip") is None:
+    if PathFinder.find_spec("pip") is None:  # past setuptools' finder, which warns of whoever imported distutils
         raise SourceError(
             f"{job.text} is fetched through pip, which {sys.executable} does not have",
             hint=f"`{sys.executable} -m ensurepip`, or install the package itself",

@@ -2,6 +2,7 @@
 
 import { get, key, lines, post, send } from "./api.js";
 import * as conversation from "./chat.js";
+import * as prompts from "./prompts.js";
 import { $, bytes, make, meter, parameters, span, toast } from "./dom.js";
 
 const EVERY = 2000;
@@ -20,6 +21,7 @@ async function refresh() {
     Object.assign(state, { status, loaded: list(loaded), stored: list(stored), names: ids(names), denied: false });
     health("up", `running${status.version ? ` · ${status.version}` : ""}`);
     draw();
+    await prompts.refresh();
   } catch (error) {
     if (error.status === 401 || error.status === 403) await denied(error);
     else health("down", error.message);

@@ -2,6 +2,7 @@
 
 import { chat } from "./api.js";
 import { $, make, toast } from "./dom.js";
+import { chosen } from "./prompts.js";
 
 const turns = [];
 let running = null;
@@ -59,7 +60,7 @@ async function ask(onChange, onDenied) {
 
 function request(model, question) {
   const system = $("system").value.trim();
-  const body = { model, messages: [...(system ? [{ role: "system", content: system }] : []), ...turns, question] };
+  const body = { model, messages: [...(system ? [{ role: "system", content: system }] : []), ...turns, question], ...chosen() };
   for (const [field, id] of [["temperature", "temperature"], ["max_tokens", "max-tokens"], ["seed", "seed"]]) {
     if ($(id).value !== "") body[field] = Number($(id).value);
   }
