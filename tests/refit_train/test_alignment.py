@@ -21,6 +21,7 @@ from dockyard.ops.distill import PLUGIN as DISTILL
 from dockyard.ops.pretrain import PLUGIN as PRETRAIN
 from dockyard.ops.training import sft
 from dockyard.ops.training.examples import Encoding, encode
+from dockyard.ops.training.foresee import length_of
 from dockyard.ops.training.rewards import from_file, named
 
 PAIRS = {"base": "tiny", "data": "pairs"}
@@ -166,6 +167,17 @@ def test_a_student_comes_nearer_to_its_teacher(method: str, data: str, run: Run,
 def test_examples_longer_than_a_window_are_refused(run: Run) -> None:
     with pytest.raises(InvalidRequest, match="do not fit the window of"):
         run(DISTILL, {"base": "small", "teacher": "tiny", "data": "texts"}, length=300)
+
+
+@pytest.mark.parametrize(
+    ("operation", "roles"),
+    [(ALIGN, {"base": "tiny", "data": "pairs"}), (DISTILL, {"base": "small", "teacher": "tiny", "data": "texts"})],
+)
+def test_examples_are_as_long_as_the_window_where_no_length_is_said(
+    operation: Any, roles: dict[str, str], run: Run, shelf: Store
+) -> None:
+    assert length_of(shelf, AlignParams(), shelf.resolve("tiny").digest) == 256
+    run(operation, roles, length=None, steps=1)
 
 
 def test_another_tokenizer_is_refused(run: Run, shelf: Store) -> None:

@@ -13,7 +13,7 @@ from dockyard.ops._checkpoint import open_checkpoint, save_checkpoint, save_file
 from dockyard.ops.planning import Cost
 from dockyard.ops.training import loop, preferences
 from dockyard.ops.training.adapters import write_adapter
-from dockyard.ops.training.foresee import check_window, cost
+from dockyard.ops.training.foresee import cost, length_of
 from dockyard.ops.training.options import AdapterParams, Count
 from dockyard.ops.tune import ADAPTERS_OWN, base_name, held_out_records, read_data, with_adapter
 
@@ -77,7 +77,7 @@ class Align:
             refuse_unused(params, ADAPTERS_OWN, "trains all weights, not an adapter")
         if params.method not in ("rloo", "grpo"):
             refuse_unused(params, ("answers", "answer", "temperature", "rewards"), "draws no answers")
-        check_window(job.store, job.artifact("base"), params)
+        length_of(job.store, params, job.artifact("base"))  # refused before anything is opened
         data = read_data(job)
         kind, held = data.card.kind, held_out_records(data, params)
         start = open_checkpoint(job.store, job.artifact("base"), dtype=params.precision)

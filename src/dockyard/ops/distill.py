@@ -16,7 +16,7 @@ from dockyard.ops.training import loop
 from dockyard.ops.training.adapters import write_adapter
 from dockyard.ops.training.divergence import Mixture, distiller_class
 from dockyard.ops.training.examples import Encoding, encode
-from dockyard.ops.training.foresee import check_window, cost
+from dockyard.ops.training.foresee import cost, length_of
 from dockyard.ops.training.options import AdapterParams, Share
 from dockyard.ops.tune import (
     ADAPTERS_OWN,
@@ -77,6 +77,8 @@ class Distill:
 
     def predict(self, store: Store, inputs: Inputs, params: DistillParams) -> Cost:
         by_role = {parent.role: parent.digest for parent in inputs.artifacts}
+        length = length_of(store, params, by_role["base"], by_role["teacher"])
+        params = msgspec.structs.replace(params, length=length)
         method: Literal["adapter", "full"] = "full" if params.learn == "full" else "adapter"
         mine = cost(store, by_role["base"], params, method)
         beside = cost(store, by_role["teacher"], params, "adapter", passes=1.0)
@@ -93,14 +95,13 @@ class Distill:
             refuse_unused(params, ADAPTERS_OWN, "trains all weights, not an adapter")
         if params.method == "on-policy":
             refuse_unused(params, ("share",), "learns from the teacher alone")
-        for role in ("base", "teacher"):
-            check_window(job.store, job.artifact(role), params)
+        length = length_of(job.store, params, job.artifact("base"), job.artifact("teacher"))
         data = read_data(job)
         held = held_out_records(data, params)
         student = open_checkpoint(job.store, job.artifact("base"), dtype=params.precision)
         teacher = open_checkpoint(job.store, job.artifact("teacher"), dtype=params.precision)
         _same_words(student, teacher)
-        how = Encoding(length=params.length, everything=params.everything, pack=params.pack, chat=params.chat)
+        how = Encoding(length=length, everything=params.everything, pack=params.pack, chat=params.chat)
         if params.method == "on-policy" and (data.card.kind == "text" or params.everything):
             raise InvalidRequest(
                 "on-policy distillation needs prompts to answer", param="method", hint="give messages or completions"

@@ -17,7 +17,7 @@ from dockyard.ops.dataset.records import text_of
 from dockyard.ops.planning import Cost
 from dockyard.ops.training import loop
 from dockyard.ops.training.examples import Encoding, encode
-from dockyard.ops.training.foresee import cost
+from dockyard.ops.training.foresee import LENGTH, cost
 from dockyard.ops.training.options import Count, TrainParams
 from dockyard.ops.tune import figures, held_out_records, read_data, supervised, tell
 
@@ -61,7 +61,7 @@ class Pretrain:
         words = params.vocabulary or model_files(store, base).facts.vocabulary or 50_000
         forward = params.feed_forward or 8 * params.width // 3
         size = words * params.width + params.layers * (4 * params.width**2 + 3 * params.width * forward)
-        return cost(store, base, params, "full", size=size)
+        return cost(store, base, msgspec.structs.replace(params, length=_length(params)), "full", size=size)
 
     def run(self, job: Job, params: PretrainParams) -> Entry:
         if params.width % params.heads or params.heads % (params.kv_heads or params.heads):
@@ -76,7 +76,7 @@ class Pretrain:
                 words = words.train_new_from_iterator(
                     map(text_of, data.part("train")), params.vocabulary, show_progress=False
                 )
-        how = Encoding(length=params.length, everything=params.everything, pack=params.pack)
+        how = Encoding(length=_length(params), everything=params.everything, pack=params.pack)
         learnt = encode(words, data.card.kind, data.part("train"), how)
         held = held_out_records(data, params)
         held_out = encode(words, data.card.kind, held, how) if held else None
@@ -97,6 +97,11 @@ class Pretrain:
 PLUGIN = Pretrain()
 
 
+def _length(params: PretrainParams) -> int:
+    """Tokens of the longest example; a window is made wider for longer ones that are asked for."""
+    return params.length if params.length is not None else min(LENGTH, params.window)
+
+
 def _configuration(words: Any, params: PretrainParams) -> Any:
     return library("transformers").LlamaConfig(
         vocab_size=len(words),
@@ -105,7 +110,7 @@ def _configuration(words: Any, params: PretrainParams) -> Any:
         num_hidden_layers=params.layers,
         num_attention_heads=params.heads,
         num_key_value_heads=params.kv_heads or params.heads,
-        max_position_embeddings=max(params.window, params.length),
+        max_position_embeddings=max(params.window, _length(params)),
         tie_word_embeddings=True,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,

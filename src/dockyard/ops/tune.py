@@ -17,7 +17,7 @@ from dockyard.ops.planning import Cost
 from dockyard.ops.training import loop, sft
 from dockyard.ops.training.adapters import Kind, lora_config, to_four_bits, weight_bytes, write_adapter
 from dockyard.ops.training.examples import Encoded, Encoding, encode
-from dockyard.ops.training.foresee import check_window, cost
+from dockyard.ops.training.foresee import cost, length_of
 from dockyard.ops.training.options import AdapterParams, TrainParams
 
 ADAPTERS_OWN = ("rank", "alpha", "dropout", "target")
@@ -61,11 +61,11 @@ class Tune:
     def run(self, job: Job, params: TuneParams) -> Entry:
         if params.method == "full":
             refuse_unused(params, ADAPTERS_OWN, "tunes all weights, not an adapter")
-        check_window(job.store, job.artifact("base"), params)
+        length = length_of(job.store, params, job.artifact("base"))
         data = read_data(job)
         held = held_out_records(data, params)
         start = open_checkpoint(job.store, job.artifact("base"), dtype=params.precision)
-        how = Encoding(length=params.length, everything=params.everything, pack=params.pack, chat=params.chat)
+        how = Encoding(length=length, everything=params.everything, pack=params.pack, chat=params.chat)
         learnt = encode(start.tokenizer, data.card.kind, data.part("train"), how)
         held_out = encode(start.tokenizer, data.card.kind, held, how) if held else None
         tell(job, learnt)

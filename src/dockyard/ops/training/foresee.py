@@ -13,20 +13,31 @@ from dockyard.ops.training.options import AdapterParams, TrainParams
 
 ADAM = 16
 """Bytes for each learnt weight in float32: itself, its gradient and two moments."""
+LENGTH = 512
+"""Tokens of the longest example where none is said and the model takes as many."""
 NF4 = 0.57
 """Bytes of a weight in NF4 with doubly quantised scales."""
 
 
-def check_window(store: Store, model: str, params: TrainParams) -> None:
-    """Raise InvalidRequest for examples that are longer than what the model was made to see at once."""
-    files = model_files(store, model)
-    window = files.facts.context
-    if window is not None and params.length > window:
-        raise InvalidRequest(
-            f"examples of {params.length} tokens do not fit the window of {files.reference}, which is {window}",
-            param="length",
-            hint=f"--length {window}, or less",
-        )
+def length_of(store: Store, params: TrainParams, *models: str) -> int:
+    """Tokens of the longest example: what the parameters say, else ``LENGTH`` or what fits the windows of all models.
+
+    Raises InvalidRequest where the parameters say more than a model was made to see at once.
+    """
+    length = LENGTH if params.length is None else params.length
+    for model in models:
+        files = model_files(store, model)
+        window = files.facts.context
+        if window is None or length <= window:
+            continue
+        if params.length is not None:
+            raise InvalidRequest(
+                f"examples of {length} tokens do not fit the window of {files.reference}, which is {window}",
+                param="length",
+                hint=f"--length {window}, or less",
+            )
+        length = window
+    return length
 
 
 def cost(
@@ -45,8 +56,7 @@ def cost(
     backward 2); ``size`` is the number of weights where it is not the base's. Raises InvalidRequest for examples that
     the base's window does not hold.
     """
-    if size is None:
-        check_window(store, base, params)
+    length = length_of(store, params, *([base] if size is None else []))
     files = model_files(store, base)
     count = size if size is not None else parameters(files)
     width, layers = files.facts.embedding or 1024, files.facts.layers or 24
@@ -58,7 +68,7 @@ def cost(
     if method == "packed":
         head = min(count, vocabulary * width)
         weights = int(head * bytes_each + (count - head) * NF4)
-    tokens = params.batch * params.length
+    tokens = params.batch * length
     activations = tokens * layers * width * 40 * bytes_each // 2 + min(tokens, 1024) * vocabulary * 12
     memory = PROCESS + int(models * weights) + learnt * ADAM + activations
     if method == "packed":

@@ -18,7 +18,10 @@ class TrainParams(Params, frozen=True):
     steps: Annotated[Annotated[int, Meta(ge=1, le=10_000_000)], Meta(description="Updates of the weights.")] = 100
     batch: Annotated[Count, Meta(description="Examples that are computed together.")] = 4
     accumulate: Annotated[Count, Meta(description="Batches whose gradients make one update.")] = 1
-    length: Annotated[Annotated[int, Meta(ge=8)], Meta(description="Longest example, in tokens.")] = 512
+    length: Annotated[
+        Annotated[int, Meta(ge=8)] | None,
+        Meta(description="Longest example, in tokens; 512 if not said, or the model's window where that is less."),
+    ] = None
     learning_rate: Annotated[
         Annotated[float, Meta(gt=0)] | None, Meta(description="Step size; the method's own if not said.")
     ] = None

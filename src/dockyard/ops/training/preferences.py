@@ -13,6 +13,7 @@ from dockyard.ops._checkpoint import Checkpoint
 from dockyard.ops._libraries import library
 from dockyard.ops.dataset.records import Kind, Record
 from dockyard.ops.training import loop
+from dockyard.ops.training.foresee import length_of
 from dockyard.ops.training.rewards import from_file, named
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def trainer(
     """The method's trainer, ready to run."""
     trl = library("trl")
     words = loop.with_padding(start.tokenizer)
+    length = length_of(job.store, params, job.artifact("base"))
     shared: dict[str, Any] = {
         "model": model,
         "processing_class": words,
@@ -81,11 +83,11 @@ def trainer(
         )
 
     if params.method == "reward":
-        return trl.RewardTrainer(args=arguments(trl.RewardConfig, max_length=params.length), **shared)
+        return trl.RewardTrainer(args=arguments(trl.RewardConfig, max_length=length), **shared)
     if params.method in ("dpo", "kto"):
         config, kind = (trl.DPOConfig, trl.DPOTrainer) if params.method == "dpo" else (trl.KTOConfig, trl.KTOTrainer)
         reference = copy.deepcopy(model) if params.learn == "full" else None  # an adapter's reference is its base
-        return kind(ref_model=reference, args=arguments(config, beta=params.beta, max_length=params.length), **shared)
+        return kind(ref_model=reference, args=arguments(config, beta=params.beta, max_length=length), **shared)
     if (params.batch * params.accumulate) % params.answers:
         raise InvalidRequest(
             f"{params.answers} answers a prompt do not divide {params.batch * params.accumulate} answers a step",
