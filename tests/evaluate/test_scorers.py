@@ -119,6 +119,11 @@ async def test_code_is_run_with_its_tests() -> None:
     assert "AssertionError" in score.note
     with pytest.raises(InvalidRequest, match="as many answers"):
         await scorer.score(item(row=row), Answer(text=right))
+    anything = "```python\nclass Any:\n def __eq__(self, other): return True\ndef root(x): return Any()\n```"
+    for apart, passed in ((True, 0.0), (False, 1.0)):
+        scorer = scorers.build(Chosen(name="code", options={"apart": apart}))
+        score = await scorer.score(item(row=row), Answer(text=anything))
+        assert score.values["pass@1"] == (passed,)
 
 
 async def test_what_can_not_be_scored_is_an_error_and_no_nought() -> None:

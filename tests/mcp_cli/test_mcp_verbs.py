@@ -264,7 +264,9 @@ def test_help_imports_no_part_of_the_tools(words: list[str]) -> None:
 
 
 @needs_sandbox
-def test_a_server_that_lacks_configuration_says_so_and_the_others_go_on(plain: Run) -> None:
+def test_a_server_that_lacks_configuration_says_so_and_the_others_go_on(
+    plain: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     entry = {
         "type": "process",
         "command": [PYTHON, str(PLAIN), "{{needy.words}}"],
@@ -276,7 +278,9 @@ def test_a_server_that_lacks_configuration_says_so_and_the_others_go_on(plain: R
     )
     assert "needs configuration: words" in plain("server", "enable", "needy").stderr
     assert value(plain("tools", "count", "--json"))["servers"] == {"plain": 2}
+    caplog.clear()
     assert "hint: dockyard mcp profile config" in plain("call", "needy__shout", "text=x", code=1).stderr
+    assert caplog.text.count("are left out") == 1
     plain("profile", "config", "default", "--set", "needy.words=Whispers")
     listed = {one["id"]: one["description"] for one in value(plain("tools", "ls", "--json"))}
     assert listed["needy__shout"] == "Whispers"

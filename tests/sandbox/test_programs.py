@@ -56,3 +56,66 @@ def test_what_others_take_of_the_machine_is_not_held_against_a_program() -> None
     assert program.allowed(10, used=2, waited=5) == 15
     assert program.allowed(10, used=2, waited=500) == 20  # not for ever
     assert program.allowed(10, used=10, waited=90) == 10  # many processes that wait for each other
+
+
+EQUAL = "class Any:\n def __eq__(self, other): return True\n def __hash__(self): return 0\ndef f(): return Any()"
+FRAMES = """
+import sys
+def f():
+    frame, found = sys._getframe(), []
+    while frame:
+        found += map(repr, frame.f_locals.values())
+        frame = frame.f_back
+    return found
+"""
+MEMORY = """
+import os
+def f():
+    seen = []
+    for name in ("mem", "environ", "fd/0", "fd/1"):
+        try:
+            os.open(f"/proc/{os.getppid()}/{name}", os.O_RDONLY)
+            seen.append(name)
+        except PermissionError:
+            pass
+    return seen
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "checks"),
+    [
+        ("def f(x): return [x, (1, 2.5), {'a': {1}}, None, b'x', 3j]", "assert f(4) == [4, (1, 2.5), {'a': {1}}, None, b'x', 3j]"),
+        ("def f(x): return -x", "assert f(10**5000) == -10**5000"),
+        ("def f(x): x.sort()", "x = [3, 1, 2]; f(x); assert x == [1, 2, 3]"),
+        ("def f(): raise ValueError('no')", "try: f()\nexcept ValueError as e: assert str(e) == 'no'\nelse: assert 0"),
+        ("class S:\n def __init__(self): self.x = []\n def push(self, v): self.x.append(v)\n def __len__(self): return 7",
+         "s = S(); s.push(1); assert s.x == [1] and len(s) == 7"),
+        ("def f():\n yield 1\n yield 2", "assert list(f()) == [1, 2]"),
+        ("import math\nx = []\nx.append(x)\ndef f(): return math.pi", "assert f() == math.pi"),
+        (FRAMES, "import sys\nword = sys._getframe(1).f_locals['asked']['word']\nassert not any(word in each for each in f())"),
+        (MEMORY, "assert f() == []"),
+    ],
+)  # fmt: skip
+async def test_checks_see_what_a_program_answers_and_it_sees_nothing_of_theirs(code: str, checks: str) -> None:
+    ended = await run(code, checks=checks)
+    assert (ended.finished, ended.reason) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("def f(): return 3", "AssertionError"),
+        (EQUAL, "AssertionError"),
+        ("def f():\n import os; os._exit(0)", "is gone"),
+        ("import os, signal\ndef f(): os.kill(os.getppid(), 9)", "137"),
+        ("import os, sys\nos.write(int(sys.argv[2]), b'{}\\n'); os._exit(0)", "'f' is not defined"),
+        ("def f(:", "SyntaxError"),
+        ("def f(): raise SystemExit(0)", "SystemExit"),
+        ("f = 4", "not callable"),
+    ],
+)
+async def test_a_program_can_not_pass_for_its_checks(code: str, reason: str) -> None:
+    ended = await run(code, checks="assert f() == 4, f()")
+    assert not ended.finished
+    assert reason in ended.reason

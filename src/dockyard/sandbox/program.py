@@ -1,7 +1,7 @@
 """A Python program in the sandbox: no network, no files of the machine; time, memory, processes and output bounded.
 
-That it *finished* is told by a word that the program is not given: ending early with status 0 is not finishing. All
-that it began ends with it.
+That it *finished* is told by a word that the program is not given: ending early with status 0 is not finishing. Its
+checks run in a process of their own (``_apart``), which it can't read. All that it began ends with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dockyard.errors import EngineUnavailable
 from dockyard.sandbox import cgroup, jail
 
 INSTALL = "apt-get install bubblewrap (or dnf, pacman, apk)"
-_OWN_PROCESSES = 6
+_OWN_PROCESSES = 7
 """Of the sandbox itself, in its control group."""
 _KILL_SECONDS = 5.0
 _LOOK = 0.25
@@ -29,19 +29,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 PATIENCE = 2
 """How many times its seconds a program may take that waits for a processor which others have: a model, say. More would
 let a hostile one, on a busy machine, hold its place for as much longer."""
-_HARNESS = """
-import json, os, sys
-
-def run():
-    asked = json.loads(sys.stdin.buffer.read())
-    out, word = os.dup(1), asked["word"].encode()
-    sys.stdin = open(os.devnull)
-    exec(compile(asked["program"], "<program>", "exec"), {"__name__": "__main__"})
-    sys.stdout.flush()
-    os.write(out, word)
-
-run()
-"""
+_INSIDE = Path(__file__).with_name("_apart.py")
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,13 +61,17 @@ def unavailable() -> str | None:
     return f"the sandbox needs {' and '.join(missing)}, not found here" if missing else None
 
 
-async def run(program: str, bounds: Bounds | None = None) -> Ended:
-    """Run it to its end or its bounds. Raises EngineUnavailable where there is no sandbox; never runs it without."""
+async def run(program: str, bounds: Bounds | None = None, *, checks: str = "") -> Ended:
+    """Run it to its end or its bounds, and then ``checks``, which see its names: what they call runs in the program's
+    process, and what that answers comes to them as plain data. Without checks that it finished is its own word.
+
+    Raises EngineUnavailable where there is no sandbox; never runs it without.
+    """
     bounds = bounds or Bounds()
     missing = unavailable()
     if missing:
         raise EngineUnavailable(missing, hint=INSTALL)
-    python, word = jail.python(), secrets.token_hex(16)
+    python, word, source = jail.python(), secrets.token_hex(16), _INSIDE.read_text()
     async with contextlib.AsyncExitStack() as stack:
         group = cgroup.make(bounds.memory, bounds.processes + _OWN_PROCESSES, bounds.cpus)
         stack.push_async_callback(group.remove)
@@ -91,21 +83,21 @@ async def run(program: str, bounds: Bounds | None = None) -> Ended:
         files = {path: stack.enter_context(jail.content(text)) for path, text in jail.FILES.items()}
         binds = {str(path): (path.resolve(), False) for path in jail.needs(python)}
         limits = jail.limits(
-            processes=0 if "pids" in group.folders else bounds.processes,
+            processes=0 if "pids" in group.folders else bounds.processes + 1,
             memory=0 if "memory" in group.folders else bounds.memory,
             seconds=int(bounds.seconds) + 1,
         )
         argv = [*group.entry(), jail.found("bwrap"), *jail.arguments(binds, files), "--", *limits]
         try:
             process = await asyncio.create_subprocess_exec(
-                *argv, python, "-I", "-S", "-c", _HARNESS,
+                *argv, python, "-I", "-S", "-c", source,
                 stdin=PIPE, stdout=PIPE, stderr=STDOUT,
                 env={"PATH": "/usr/bin:/bin", "HOME": jail.HOME, "LANG": "C.UTF-8", "TMPDIR": jail.TEMPORARY},
                 pass_fds=tuple(files.values()), start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise EngineUnavailable(f"the sandbox can't be started: {error}", hint=INSTALL) from error
-        asked = msgspec.json.encode({"program": program, "word": word})
+        asked = msgspec.json.encode({"program": program, "checks": checks, "word": word, "source": source})
         kept, late = await _watch(process, asked, bounds)
         output = kept.decode("utf-8", "replace")
         if output.startswith("bwrap: "):

@@ -16,17 +16,22 @@ from dockyard.scorers._text import filled
 
 HUMAN_EVAL = "{prompt}{answer}\n{test}\ncheck({entry_point})\n"
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.S)
+_ANSWER = "{answer}"
 TOGETHER = 2
 
 
 class CodeOptions(Options, frozen=True):
     """``program`` is what is run: columns of the data and ``{answer}`` in braces; HumanEval's if not said.
 
-    It passes if it comes to its end. ``fenced``: a fenced block in the answer is the answer, and the prompt is not put
-    before it where the block defines ``{entry_point}`` itself. ``k``: of how many answers one must pass.
+    It passes if it comes to its end. What stands after ``{answer}`` are the checks: they run in a process of their own,
+    where nothing that an answer does can pass for them; ``apart: false`` runs all in one, for checks that need more of
+    an answer than plain data and objects whose attributes they read and call. ``fenced``: a fenced block in the answer
+    is the answer, and the prompt is not put before it where the block defines ``{entry_point}`` itself. ``k``: of how
+    many answers one must pass.
     """
 
     program: str = HUMAN_EVAL
+    apart: bool = True
     fenced: bool = True
     k: tuple[Annotated[int, Meta(ge=1)], ...] = (1,)
     seconds: Annotated[float, Meta(gt=0, le=600)] = 10.0
@@ -58,14 +63,15 @@ class Code(Mean):
         passed, notes = 0, []
         for text in answers:
             async with self._places:
-                ended = await run(self.program(item, text), self._bounds)
+                program, checks = self.program(item, text)
+                ended = await run(program, self._bounds, checks=checks)
             passed += ended.finished
             notes += [ended.reason] if ended.reason else []
         values: dict[str, tuple[float, ...]] = {f"pass@{k}": (_pass(len(answers), passed, k),) for k in self._options.k}
         return Score(values=values, note=notes[0] if notes else "")
 
-    def program(self, item: Item, text: str) -> str:
-        """What is run for an answer."""
+    def program(self, item: Item, text: str) -> tuple[str, str]:
+        """What is run for an answer, and what checks it."""
         columns = dict(item.row)
         if self._options.fenced and (found := _FENCE.search(text)):
             text = found.group(1)
@@ -73,7 +79,10 @@ class Code(Mean):
             if entry and re.search(rf"^def {re.escape(str(entry))}\b", text, re.M):
                 # The prompt may import what the function uses: it stays, and what it begins ends as a stub.
                 columns["prompt"] = str(columns.get("prompt") or "") + "    pass\n\n"
-        return filled(self._options.program, {**columns, "answer": text}, item.line)
+        columns["answer"] = text
+        template = self._options.program
+        end = template.rfind(_ANSWER) + len(_ANSWER) if self._options.apart and _ANSWER in template else len(template)
+        return filled(template[:end], columns, item.line), filled(template[end:], columns, item.line)
 
 
 def _pass(n: int, c: int, k: int) -> float:

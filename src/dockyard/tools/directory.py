@@ -116,7 +116,8 @@ class Directory:
             reason = str(error) or f"server {server.name!r} did not list its {kind} in time"
             hint = getattr(error, "hint", None) or ""
             told = f"{reason} ({hint})" if hint else reason
-            log.warning("%s of server %r are left out: %s", kind, server.name, told)
+            if reason != shelf.error:
+                log.warning("%s of server %r are left out: %s", kind, server.name, told)
             quick = time.monotonic() - began < SOON_SECONDS
             shelf.error, shelf.hint, shelf.fresh = reason, hint, False
             shelf.again = time.monotonic() + (SOON_SECONDS if quick else AGAIN_SECONDS)

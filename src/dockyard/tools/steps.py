@@ -215,7 +215,7 @@ class Steps:
                 raise ToolDenied(f"tool {name!r} waits for a review", hint="`dockyard mcp quarantine ls` says why")
             shelf = self._directory.shelf(one.server, session.principal.name, "tools")
             if shelf.error:
-                hint = shelf.hint or "call again"
+                hint = shelf.hint or "mend its entry if that is the cause; the next call asks it again"
                 raise ToolFailed(f"server {server!r} could not list its tools: {shelf.error}", hint=hint)
             if shelf.late:
                 raise ToolFailed(f"server {server!r} has not listed its tools: {STARTING}", hint="call again")
