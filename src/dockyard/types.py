@@ -387,13 +387,16 @@ class Call(msgspec.Struct, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """News of long work: bytes of one item (its digest or name; steps if ``action`` is "step"), or a ``message``."""
+    """News of long work: bytes of one item (its digest or name; steps if ``action`` is "step"), or a ``message``.
+
+    ``value`` is a figure worth following, such as the loss at this step."""
 
     action: Literal["pull", "push", "pack", "load", "step", "note"] = "note"
     item: str = ""
     total: int = 0
     current: int = 0
     message: str = ""
+    value: float | None = None
 
 
 OnProgress = Callable[[Progress], None]

@@ -52,6 +52,13 @@ def test_each_method_learns(method: str, run: Run, shelf: Store) -> None:
     assert {"base", "data"} <= roles
 
 
+def test_the_loss_is_told_as_it_goes(shelf: Store) -> None:
+    news: list[Progress] = []
+    kept = told(shelf, do(shelf, TUNE, ROLES, news.append, seed=77))
+    losses = [point["value"] for point in kept["points"] if point["name"] == "loss"]
+    assert [each.value for each in news if each.value is not None] == pytest.approx(losses, rel=1e-5)
+
+
 def test_an_adapter_is_what_was_learnt(run: Run, shelf: Store) -> None:
     from peft import PeftModel
 

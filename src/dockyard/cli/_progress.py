@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from dockyard.cli._output import note, size
 
 if TYPE_CHECKING:
     from dockyard.types import OnProgress, Progress
+
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @contextmanager
@@ -72,9 +75,11 @@ def _bars() -> Iterator[OnProgress]:
         Amount(),
         Speed(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[chart]}"),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, int] = {}
+        values: dict[str, list[float]] = {}
         lock = threading.Lock()
 
         def show(news: Progress) -> None:
@@ -84,8 +89,13 @@ def _bars() -> Iterator[OnProgress]:
                 if not news.item:
                     return
                 if news.item not in tasks:
-                    tasks[news.item] = bars.add_task(_told(news), total=news.total or None, steps=news.action == "step")
+                    fields = {"steps": news.action == "step", "chart": ""}
+                    tasks[news.item] = bars.add_task(_told(news), total=news.total or None, **fields)
                 bars.update(tasks[news.item], total=news.total or None, completed=news.current)  # type: ignore[arg-type]
+                if news.value is not None:
+                    line = values.setdefault(news.item, [])
+                    line.append(news.value)
+                    bars.update(tasks[news.item], chart=f"{chart(line)} {news.value:.4f}")  # type: ignore[arg-type]
 
         yield show
 
@@ -96,6 +106,16 @@ def _told(news: Progress) -> str:
 
 def _amount(news: Progress) -> str:
     return f"{news.total} steps" if news.action == "step" else size(news.total)
+
+
+def chart(values: Sequence[float], width: int = 24) -> str:
+    """A line of blocks, from the least value to the greatest; where there are more than ``width``, each is a mean."""
+    count = min(width, len(values))
+    cuts = [len(values) * place // count for place in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
+    low, high = min(means), max(means)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
 
 
 def short(item: str) -> str:

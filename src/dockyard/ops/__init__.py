@@ -84,10 +84,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         if self.on_progress is not None:
             self.on_progress(Progress(action="note", message=sentence))
 
-    def step(self, item: str, current: int, total: int) -> None:
-        """Say that ``item`` is at step ``current`` of ``total``; call it often, since this is where work is stopped."""
+    def step(self, item: str, current: int, total: int, value: float | None = None) -> None:
+        """Say that ``item`` is at step ``current`` of ``total``; call it often, since this is where work is stopped.
+
+        ``value`` is its loss, or another figure that a terminal draws as it goes."""
         if self.on_progress is not None:
-            self.on_progress(Progress(action="step", item=item, current=current, total=total))
+            self.on_progress(Progress(action="step", item=item, current=current, total=total, value=value))
 
     def artifact(self, role: str) -> str:
         """The digest of the input in this role. Raises InvalidRequest where it was not given."""

@@ -207,6 +207,8 @@ def _reporter(job: Job, steps: int, title: str) -> Any:
                     param="learning_rate",
                     hint="take a smaller step size, or a longer warm-up",
                 )
+            if "loss" in (logs or {}):
+                job.step(title, state.global_step, steps, loss)
             shown = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in (logs or {}).items() if name in _SHOWN]
             last = state.global_step in (1, steps) or state.global_step % max(1, steps // 20) == 0
             if shown and (last or "eval_loss" in (logs or {})):
