@@ -68,6 +68,12 @@ def f():
         frame = frame.f_back
     return found
 """
+STACK = """
+class S:
+    def __init__(self): self.x = []
+    def push(self, value): self.x.append(value)
+    def __len__(self): return 7
+"""
 MEMORY = """
 import os
 def f():
@@ -85,15 +91,14 @@ def f():
 @pytest.mark.parametrize(
     ("code", "checks"),
     [
-        ("def f(x): return [x, (1, 2.5), {'a': {1}}, None, b'x', 3j]", "assert f(4) == [4, (1, 2.5), {'a': {1}}, None, b'x', 3j]"),
+        ("def f(x): return [x, (1, 2.5), {'a': {1}}, b'x', 3j]", "assert f(4) == [4, (1, 2.5), {'a': {1}}, b'x', 3j]"),
         ("def f(x): return -x", "assert f(10**5000) == -10**5000"),
         ("def f(x): x.sort()", "x = [3, 1, 2]; f(x); assert x == [1, 2, 3]"),
         ("def f(): raise ValueError('no')", "try: f()\nexcept ValueError as e: assert str(e) == 'no'\nelse: assert 0"),
-        ("class S:\n def __init__(self): self.x = []\n def push(self, v): self.x.append(v)\n def __len__(self): return 7",
-         "s = S(); s.push(1); assert s.x == [1] and len(s) == 7"),
+        (STACK, "s = S(); s.push(1); assert s.x == [1] and len(s) == 7"),
         ("def f():\n yield 1\n yield 2", "assert list(f()) == [1, 2]"),
         ("import math\nx = []\nx.append(x)\ndef f(): return math.pi", "assert f() == math.pi"),
-        (FRAMES, "import sys\nword = sys._getframe(1).f_locals['asked']['word']\nassert not any(word in each for each in f())"),
+        (FRAMES, "import sys\nword = sys._getframe(1).f_locals['asked']['word']\nassert word not in ''.join(f())"),
         (MEMORY, "assert f() == []"),
     ],
 )  # fmt: skip
