@@ -28,7 +28,7 @@ async def tool(name: str, arguments: Any) -> Outcome:
     CALLED.append((name, arguments))
     if name == "no-good":
         raise ToolDenied("it may not be used")
-    return Outcome(structured=arguments["a"] + arguments.get("b", 0))
+    return Outcome(structured={"result": arguments["a"] + arguments.get("b", 0)})
 
 
 async def run(tmp_path: Path, text: str) -> Outcome:

@@ -44,6 +44,8 @@ async def test_calls_in_both_eras(era: str | None) -> None:
     async with talking(served("add", "weather", "fails"), era=era, tools_functions=[HERE.partition(".")[0]]) as talk:
         assert talk.link.era == (era or "modern")
         assert await talk.good("add", left=2, right=3) == "5"
+        result = await talk.link.request("tools/call", {"name": "add", "arguments": {"left": 2}}, seconds=10)
+        assert result["structuredContent"] == {"result": 3}
         result = await talk.link.request(
             "tools/call", {"name": "weather", "arguments": {"place": {"city": "Oslo"}}}, seconds=10
         )

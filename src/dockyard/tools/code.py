@@ -90,6 +90,8 @@ async def _answer(told: dict[str, Any], known: set[str], call: Call) -> Json:
     if outcome.is_error:
         return {**head, "error": {"code": -32000, "message": outcome.text or "the tool failed"}}
     value = outcome.structured if outcome.structured is not None else outcome.text
+    if isinstance(value, dict) and list(value) == ["result"]:
+        value = value["result"]  # how the official SDK wraps a number, a list or a text
     return {**head, "result": {"value": value}}
 
 

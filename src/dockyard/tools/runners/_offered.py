@@ -66,7 +66,8 @@ def _outcome(result: object) -> Outcome:
     if isinstance(result, str):
         return text(result)
     plain = msgspec.to_builtins(result)
-    return text(msgspec.json.encode(plain).decode(), structured=plain if isinstance(plain, dict) else None)
+    # As the official SDK has it: what is no object is wrapped in one.
+    return text(msgspec.json.encode(plain).decode(), structured=plain if isinstance(plain, dict) else {"result": plain})
 
 
 def _struct(function: Callable[..., Any]) -> type[msgspec.Struct]:
