@@ -13,11 +13,14 @@ from training_help import Run, do, fill, lines
 from dockyard.artifact.lineage import history
 from dockyard.artifact.materialize import model_files
 from dockyard.artifact.store import Store
+from dockyard.artifact.writers import Parent
 from dockyard.cli import call
 from dockyard.errors import Cancelled, Conflict, InvalidRequest
-from dockyard.ops import Done, pack
+from dockyard.ops import Done, Inputs, execute, pack
 from dockyard.ops._checkpoint import open_checkpoint
 from dockyard.ops.data import create
+from dockyard.ops.merge import PLUGIN as MERGE
+from dockyard.ops.merge import MergeParams
 from dockyard.ops.training import sft
 from dockyard.ops.training.adapters import to_four_bits, weight_bytes
 from dockyard.ops.training.examples import IGNORED, Encoding, encode
@@ -250,6 +253,19 @@ def test_a_packed_base_is_less_than_half(shelf: Store) -> None:
     whole = weight_bytes(model) - head.numel() * head.element_size()
     packed = weight_bytes(to_four_bits(model, "float32")) - head.numel() * head.element_size()
     assert packed < whole / 4
+
+
+def test_merging_into_other_weights_is_told(run: Run, shelf: Store) -> None:
+    made = {name: run(TUNE, ROLES, steps=1, seed=78, method=name) for name in ("lora", "full")}
+    for name, done in made.items():
+        shelf.tag(shelf.named(name), done.entry.descriptor.digest)
+    for base, others in (("tiny", 0), ("full", 1)):
+        news: list[Progress] = []
+        parts = tuple(
+            Parent(digest=shelf.resolve(one).digest, role=role) for role, one in (("base", base), ("adapter", "lora"))
+        )
+        execute(shelf, MERGE, Inputs(artifacts=parts), MergeParams(), on_progress=news.append)
+        assert sum("was trained on docker.io/ai/tiny:latest" in each.message for each in news) == others
 
 
 # refused before work

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from dockyard.artifact.lineage import lineage_of
 from dockyard.artifact.materialize import model_files
 from dockyard.artifact.store import Entry, Store
-from dockyard.errors import ArtifactError, InvalidRequest, UnsupportedFormat
+from dockyard.errors import ArtifactError, InvalidRequest, NotFound, UnsupportedFormat
 from dockyard.ops import Inputs, Job, Params, Takes, parity
 from dockyard.ops._checkpoint import Dtype, open_checkpoint, parameters, write_folder
 from dockyard.ops._libraries import library
@@ -26,6 +27,8 @@ from dockyard.ops.planning import PROCESS, Cost, forward_seconds
 from dockyard.types import ModelFiles
 
 ADAPTER = "adapter_model.safetensors"
+SAME_WEIGHTS = ("convert", "quantize")
+"""Operations whose result has its base's weights, but for rounding."""
 
 
 class MergeParams(Params, frozen=True):
@@ -71,6 +74,7 @@ class Merger:
         model = checkpoint.model
         for place, each in enumerate(adapters):
             check_adapter(model, each)
+            _tell_of_another_base(job, each)
             job.step("adapters", place, len(adapters))
             model = attach(model, each, params.scale)
             if place < len(adapters) - 1:
@@ -84,6 +88,25 @@ class Merger:
 
 
 PLUGIN = Merger()
+
+
+def _tell_of_another_base(job: Job, adapter: ModelFiles) -> None:
+    """Say so where an adapter's lineage names weights that are not the base's: its shapes fit, its numbers may not."""
+    taught = [each.digest for each in lineage_of(job.store, adapter.digest).parents if each.role == "base"]
+    base = job.artifact("base")
+    if taught and _weights(job.store, taught[0]) != _weights(job.store, base):
+        named = [next(iter(map(str, job.store.names(each))), each) for each in (taught[0], base)]
+        job.note(f"{adapter.reference} was trained on {named[0]}, and {named[1]} has other weights")
+
+
+def _weights(store: Store, digest: str) -> str:
+    """The artifact whose weights these are, in whatever format and precision."""
+    try:
+        made = lineage_of(store, digest)
+    except NotFound:
+        return digest
+    parents = [each.digest for each in made.parents if each.role == "base"]
+    return _weights(store, parents[0]) if parents and made.operation in SAME_WEIGHTS else digest
 
 
 def attach(model: Any, adapter: ModelFiles, scale: float = 1.0) -> Any:

@@ -139,7 +139,7 @@ def rendered(tokenizer: Any, turns: list[dict[str, Any]], tools: Any = None) -> 
         raise InvalidRequest(
             "the model's chat template has no assistant turn that can be told from the rest",
             param="data",
-            hint="package the model with a template that writes assistant turns, or give prompt and completion as text",
+            hint="package the model with one that writes them; prompt and completion as text need none: --no-chat",
         )
     return text, places
 
