@@ -67,8 +67,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attention head; ``positional`` names the encoding ("rope", "alibi", "learned", …); ``attention`` is "multi-head",
     "grouped-query" or "multi-query"; ``tensors`` maps each part of the network ("embedding", "attention",
     "feed-forward", "norm", "output", "other") to its bytes on disk, ``weights`` to its count of weights;
-    ``kv_elements`` is how many keys and values one token adds to the KV cache, all layers together.
-    """
+    ``kv_elements`` is how many keys and values one token adds to the KV cache, all layers together."""
 
     format: Format
     architecture: str | None = None
@@ -117,8 +116,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     ``weights`` are absolute paths, first shard first. ``adapters`` are always on; ``offers`` are those a request may
     choose. ``digest`` is the manifest's and names the model for good.
     ``config`` is the artifact's own serving advice (context size, template …), never a command line. ``defaults`` hold
-    for requests that say nothing else.
-    """
+    for requests that say nothing else."""
 
     reference: str
     digest: str
@@ -157,8 +155,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How tokens are drawn. None means: the model's or engine's own default.
 
     ``logprobs`` is how many alternatives to report for each token (0: just the chosen one; None: no logprobs).
-    ``prompt_logprobs`` is the same for the tokens of the prompt, reported in ``Result.prompt_logprobs``.
-    """
+    ``prompt_logprobs`` is the same for the tokens of the prompt from place ``prompt_logprobs_from`` on, reported in
+    ``Result.prompt_logprobs``."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -175,6 +173,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n: int = 1
     ignore_eos: bool = False
     prompt_logprobs: int | None = None
+    prompt_logprobs_from: int = 0
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -235,8 +234,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an answer holds beside text.
 
     ``vectors``: for each input a vector of little-endian float32. ``scores``: for each document its relevance, higher
-    is better. ``tokens``: the ids of a text. ``prompt_logprobs``: one entry a token of the prompt, None for the first.
-    """
+    is better. ``tokens``: the ids of a text. ``prompt_logprobs``: one entry a token of the prompt, None for the first;
+    of those before ``Sampling.prompt_logprobs_from`` only the text says something."""
 
     vectors: tuple[bytes, ...] = ()
     scores: tuple[float, ...] = ()
@@ -315,8 +314,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     On the wire every field is there, so that scripts need no defaults of their own.
     ``state`` is "loading", "ready", "draining", "restarting" or "failed"; ``active`` and ``queued`` count requests.
-    ``limits`` says what bounds its processor time and memory, if anything does.
-    """
+    ``limits`` says what bounds its processor time and memory, if anything does."""
 
     reference: str
     digest: str
@@ -355,8 +353,7 @@ class Call(msgspec.Struct, kw_only=True):
     in what was found); ``guards``, if not None, replace the server's own. ``keep_alive``: seconds in memory when this
     call has ended (0: leaves at once; negative: stays; None: as configured). ``context``: tokens that the loaded window
     must hold, else refused. ``cleanups`` run once, last first, however the call ends (awaited if need be); ``taps`` are
-    shown each list of chunks that leaves.
-    """
+    shown each list of chunks that leaves."""
 
     request: Request
     model: str

@@ -183,6 +183,18 @@ def test_echo_tells_what_the_prompt_was_worth(tmp_path: Path, most: int) -> None
     assert (sampling.max_tokens, sampling.prompt_logprobs, sampling.ignore_eos) == (1, 1, True)
 
 
+def test_echo_scores_a_prompt_from_a_place_on(tmp_path: Path) -> None:
+    fleet = ScriptedFleet(SCORED)
+    asked = {"model": "m", "prompt": "The ship sails", "echo": True, "logprobs": 1, "max_tokens": 0}
+    with client(tmp_path, fleet) as http:
+        (choice,) = http.post(LEGACY, json={**asked, "logprob_start_len": 2}).json()["choices"]
+        refused = http.post(LEGACY, json={**asked, "echo": False, "max_tokens": 1, "logprob_start_len": 2})
+    assert choice["logprobs"]["tokens"] == ["The", " ship", " sails"]
+    assert choice["logprobs"]["token_logprobs"] == [None, None, -0.5]
+    assert fleet.requests[0].sampling.prompt_logprobs_from == 2
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "logprob_start_len")
+
+
 def test_echo_without_logprobs_is_the_prompt_before_the_answer(tmp_path: Path) -> None:
     fleet = ScriptedFleet()
     asked = {"model": "m", "prompt": ["One", "Two"], "echo": True, "n": 1}

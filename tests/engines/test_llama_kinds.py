@@ -141,6 +141,21 @@ async def test_a_prompts_own_probabilities(llama: Runner) -> None:
         assert scored.logprob == pytest.approx(told.get(tuple(scored.bytes or ()), scored.logprob), abs=0.02)
 
 
+@pytest.mark.parametrize("start", [0, 1, 7, 99])
+async def test_a_prompt_is_scored_from_a_place_on_as_it_is_whole(llama: Runner, start: int) -> None:
+    sampling = Sampling(max_tokens=0, prompt_logprobs=1)
+    whole = result(await collect(llama, go_on(SAMPLE, sampling)))
+    asked = msgspec.structs.replace(sampling, prompt_logprobs_from=start)
+    found = result(await collect(llama, go_on(SAMPLE, asked)))
+    assert [each and each.token for each in found.prompt_logprobs] == [
+        each and each.token for each in whole.prompt_logprobs
+    ]
+    for one, other in list(zip(found.prompt_logprobs, whole.prompt_logprobs, strict=True))[max(1, start) :]:
+        assert one is not None
+        assert other is not None
+        assert one.logprob == pytest.approx(other.logprob, abs=0.02)
+
+
 async def test_a_scored_continuation_is_as_likely_as_when_it_was_drawn(llama: Runner) -> None:
     prompt = "The harbour lies in the"
     sampling = Sampling(max_tokens=12, temperature=0, logprobs=0)

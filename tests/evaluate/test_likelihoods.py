@@ -46,6 +46,20 @@ class Silent:
         return await self._client.call(method, path, body)
 
 
+class Whole:
+    """A server that scores prompts as a whole or not at all."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self.refused = 0
+
+    async def call(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        if "logprob_start_len" in body:
+            self.refused += 1
+            raise InvalidRequest("unknown field 'logprob_start_len'")
+        return await self._client.call(method, path, body)
+
+
 def served(client: Any, **fields: Any) -> Served:
     given = {"delimiter": " ", "choices": "c", "label": "l", **fields}
     return Served(client, "smollm2", Suite(name="s", data="d", scorers=("perplexity",), **given))
@@ -62,6 +76,13 @@ async def test_the_likeliest_continuation_by_ids_and_by_text(client: AsyncClient
     for one, two in zip(by_ids, by_text, strict=True):
         assert (one.tokens, one.greedy) == (two.tokens, two.greedy)
         assert one.logprob == pytest.approx(two.logprob, rel=0.1)  # 4-bit weights: who goes together, rounds alike
+    whole = Whole(client)
+    asks = served(whole)
+    by_whole = (await asks.likelihoods(item)).likelihoods
+    assert [each.tokens for each in by_whole] == [each.tokens for each in (await asks.likelihoods(item)).likelihoods]
+    assert whole.refused == 1
+    for one, two in zip(by_ids, by_whole, strict=True):
+        assert one.logprob == pytest.approx(two.logprob, rel=0.1)
     with pytest.raises(InvalidRequest, match="nothing goes before"):
         await served(client).continuations("", ("x y",))
     (begun,) = await served(client, prefix=BEGIN).continuations("", ("x y",))

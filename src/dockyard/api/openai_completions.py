@@ -31,6 +31,13 @@ class CompletionRequest(_openai.Common, kw_only=True, forbid_unknown_fields=True
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     echo: bool | None = None
+    logprob_start_len: (
+        Annotated[
+            int,
+            Meta(ge=0, description="Goes with `echo` and `logprobs`: so many tokens of the prompt are not scored."),
+        ]
+        | None
+    ) = None
     suffix: str | None = None
     response_format: dict[str, Json] | None = None
 
@@ -83,7 +90,10 @@ def _sampling(asked: CompletionRequest, *, ids: bool) -> Any:
     if asked.echo and (ids or asked.logprobs is not None):
         # A score is about the prompt: there must be one token after it, and an end of text would be none.
         sampling = msgspec.structs.replace(
-            sampling, prompt_logprobs=asked.logprobs or 0, ignore_eos=sampling.ignore_eos or limit <= 1
+            sampling,
+            prompt_logprobs=asked.logprobs or 0,
+            prompt_logprobs_from=asked.logprob_start_len or 0,
+            ignore_eos=sampling.ignore_eos or limit <= 1,
         )
     return sampling
 
@@ -98,6 +108,8 @@ def _check(asked: CompletionRequest, found: list[str | list[int]]) -> None:
     ids = any(isinstance(one, list) for one in found)
     if asked.stream and asked.echo and (ids or asked.logprobs is not None):
         raise InvalidRequest("'echo' of token ids or with 'logprobs' can't be streamed", param="echo")
+    if asked.logprob_start_len is not None and not (asked.echo and asked.logprobs is not None):
+        raise InvalidRequest("'logprob_start_len' goes with 'echo' and 'logprobs'", param="logprob_start_len")
     if asked.suffix and asked.echo:
         raise InvalidRequest("'echo' does not go with 'suffix'", param="echo")
     if asked.suffix and ids:
@@ -161,7 +173,8 @@ class CompletionAsked:
             own = drawn[number * self._drawn : (number + 1) * self._drawn]
             if self._drawn > self._n:
                 own = sorted(own, key=_likelihood, reverse=True)[: self._n]
-            before = _Before(call.request.prompt, scored.get(number)) if self._asked.echo else None
+            start = self._asked.logprob_start_len or 0
+            before = _Before(call.request.prompt, scored.get(number), start) if self._asked.echo else None
             choices += [self._choice(number * self._n + place, one, before) for place, one in enumerate(own)]
         answer = {**self._about, "choices": choices, "usage": self._counted(usage)}
         if extra is not None:
@@ -209,13 +222,18 @@ class CompletionAsked:
 
 
 class _Before:
-    """The prompt as an answer repeats it: its text and, where they were asked for, its tokens."""
+    """The prompt as an answer repeats it: its text, and its tokens with what those from ``start`` on are worth."""
 
-    def __init__(self, prompt: str | list[int] | None, scored: tuple[TokenLogprob | None, ...] | None) -> None:
+    def __init__(
+        self, prompt: str | list[int] | None, scored: tuple[TokenLogprob | None, ...] | None, start: int
+    ) -> None:
         rest = [one for one in scored or () if one is not None]
         joined = "".join(one.token for one in rest)
         self.text = prompt if isinstance(prompt, str) else joined
-        self.tokens: list[TokenLogprob | str] = list(rest)
+        shift = len(scored or ()) - len(rest)
+        self.tokens: list[TokenLogprob | str] = [
+            one.token if place < start else one for place, one in enumerate(rest, shift)
+        ]
         if scored and scored[0] is None:
             # Nothing comes before the first token, so nothing says what it was worth, nor what it was but its text.
             self.tokens.insert(0, self.text.removesuffix(joined) if self.text.endswith(joined) else "")

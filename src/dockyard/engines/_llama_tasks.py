@@ -20,6 +20,8 @@ Ask = Callable[[str, bytes], bytes]
 BIAS = 10_000.0
 """Added to a token's logit so that it must come; the probabilities told are those before any bias."""
 
+_UNSCORED = TokenLogprob("", 0.0)
+
 FORCED = 128
 """Prompt tokens that are scored in one go; between two, a cancellation is seen."""
 
@@ -181,17 +183,17 @@ class Tasks:
             read += found.usage.prompt_tokens
         return _whole(Result(scores=tuple(scores)), read)
 
-    def score(self, ids: list[int], wanted: int, lora: Json, emit: Emit) -> Result | None:
-        """The log-probability of each token of a prompt, given those before it; None: cancelled.
+    def score(self, ids: list[int], wanted: int, start: int, lora: Json, emit: Emit) -> Result | None:
+        """The log-probability of each token of a prompt from ``start`` on, given those before it; None: cancelled.
 
         llama.cpp tells probabilities only of tokens that it generates, so a grammar makes it generate the prompt:
-        exact, and as slow as an answer of that length.
+        exact, and as slow as an answer of that length. What goes before ``start`` is read as any prompt is.
         """
         self._check(len(ids) + 1, "the prompt", "prompt")
         pieces = self._pieces(ids)
         alone = {each for each, piece in pieces.items() if _may_end(piece)}
         parts = {each for each, piece in pieces.items() if _is_part(piece)}
-        found: list[TokenLogprob | None] = [None]
+        found: list[TokenLogprob | None] = [None, *[_UNSCORED] * (min(start, len(ids)) - 1)]
         while len(found) < len(ids):
             if emit(None):
                 return None

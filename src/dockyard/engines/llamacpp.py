@@ -250,7 +250,9 @@ class LlamaCpp:
         if share is None:
             return True
         try:
-            result = tasks.score(ids, request.sampling.prompt_logprobs or 0, fields.get("lora"), emit)
+            sampling = request.sampling
+            start = sampling.prompt_logprobs_from
+            result = tasks.score(ids, sampling.prompt_logprobs or 0, start, fields.get("lora"), emit)
         finally:
             share.release()
         if result is None:

@@ -33,6 +33,7 @@ class Served:
         self._judges = judges or client
         self._prefix: list[int] | None = None
         self._spells = True
+        self._skips = True
 
     async def text(self, item: Item, seed: int | None) -> Answer:
         """What the model says. Raises DockyardError."""
@@ -80,7 +81,7 @@ class Served:
                 found += [_after(each, _characters(each["tokens"], len(kept))) for each in await self._echo(some)]
                 continue
             ids = [await self._tokens(each) or [] for each in some]
-            found += [_after(each, len(before)) for each in await self._echo(ids)]
+            found += [_after(each, len(before)) for each in await self._echo(ids, len(before))]
         return tuple(found)
 
     async def rolling(self, text: str) -> Likelihood:
@@ -105,10 +106,18 @@ class Served:
         asked = {"model": self._model, "prompt": prompt, **fields}
         return _answer(await self._client.call("POST", "/v1/completions", asked), 0.0).text
 
-    async def _echo(self, prompts: Sequence[str] | Sequence[list[int]]) -> list[dict[str, Json]]:
-        """The ``logprobs`` of each prompt's own tokens."""
+    async def _echo(self, prompts: Sequence[str] | Sequence[list[int]], start: int = 0) -> list[dict[str, Json]]:
+        """The ``logprobs`` of each prompt's own tokens; those before place ``start`` may be missing."""
         asked: dict[str, Json] = {"model": self._model, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
-        told = await self._client.call("POST", "/v1/completions", {**asked, "prompt": list(prompts)})
+        asked["prompt"] = list(prompts)
+        try:
+            more: dict[str, Json] = {"logprob_start_len": start} if start and self._skips else {}
+            told = await self._client.call("POST", "/v1/completions", {**asked, **more})
+        except InvalidRequest as error:
+            if not more or "logprob_start_len" not in (error.param or error.message):
+                raise
+            self._skips = False
+            told = await self._client.call("POST", "/v1/completions", asked)
         choices = sorted(told["choices"], key=lambda each: int(each.get("index", 0)))
         if len(choices) != len(prompts) or not all(each.get("logprobs") for each in choices):
             raise UpstreamError(
