@@ -220,7 +220,7 @@ def show_results(found: Results) -> None:
                 each.rank,
                 each.name,
                 f"{each.score:+.0f}",
-                f"{each.low:+.0f} to {each.high:+.0f}",
+                "too few prompts" if each.low is None or each.high is None else f"{each.low:+.0f} to {each.high:+.0f}",
                 f"{each.won:g}",
                 each.games,
             )

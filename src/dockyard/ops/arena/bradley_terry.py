@@ -2,6 +2,10 @@
 
 P(i beats j) = s_i / (s_i + s_j). A tie counts half a win to each. Fitted by the MM algorithm: Hunter, Annals of
 Statistics 32 (2004) 384, equation (3). Scores are 400 log10(s), centred on 0, so 400 more are ten to one.
+
+Resampling a few prompts finds less of a difference between prompts than there is, and none where they agree. So
+percentiles are expanded (``statistics``), and joined with an interval of standard errors for which each player has won
+and lost two prompts more (as Agresti and Coull, The American Statistician 52 (1998) 119, have it of proportions).
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dockyard.errors import EngineUnavailable
+from dockyard.ops.evaluate.statistics import student, tail
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -20,6 +25,7 @@ SCALE = 400.0
 PRIOR = 0.1
 """Wins that each player has over each other beforehand, so that who never lost has a finite score. It pulls scores of
 few comparisons together by a little; with dozens a pair it is not seen."""
+_ADDED = 2.0
 
 
 class Game(msgspec.Struct, frozen=True):
@@ -33,12 +39,15 @@ class Game(msgspec.Struct, frozen=True):
 
 
 class Strength(msgspec.Struct, frozen=True, kw_only=True):
-    """A player's score with its interval, and how it did. ``rank`` counts those that are better for certain, from 1."""
+    """A player's score with its interval, and how it did. ``rank`` counts those that are better for certain, from 1.
+
+    ``low`` and ``high`` are None of so few prompts that they set no bounds.
+    """
 
     name: str
     score: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     rank: int
     games: int
     won: float
@@ -68,7 +77,8 @@ def rank(
 ) -> list[Strength]:
     """The players, best first. Intervals are percentiles of refits to resampled units; [] of no games.
 
-    Nobody is ranked above another by units so few that all of them may go one way by chance (the sign test, 2^(1-n)).
+    Units so few that all of them may go one way by chance (the sign test, 2^(1-n)) give no intervals, and rank nobody
+    above another.
     """
     if not games:
         return []
@@ -84,16 +94,24 @@ def rank(
     draw = np.random.default_rng(seed)
     weights = draw.multinomial(len(units), np.full(len(units), 1 / len(units)), size=resamples)
     drawn = fit(np.tensordot(weights.astype(float), table, axes=1), steps=200, tolerance=1e-6)
-    tail = (1 - level) / 2
+    end = tail(level, len(units))
     enough = 2.0 ** (1 - len(units)) <= 1 - level
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    low, high = np.quantile(drawn, [end, 1 - end], axis=0)
+    beaten = np.zeros((n, n), bool)
+    if enough:
+        centre, own, apart = _errors(table)
+        errors = student(level, len(units))
+        low, high = np.minimum(low, centre - errors * own), np.maximum(high, centre + errors * own)
+        # Scores are correlated, so it is differences that are compared.
+        lead = np.quantile(drawn[:, None, :] - drawn[:, :, None], end, axis=0)
+        beaten = (lead > 0) & (centre[None, :] - centre[:, None] > errors * apart)
     found = [
         Strength(
             name=name,
             score=float(scores[at]),
-            low=float(low[at]),
-            high=float(high[at]),
-            rank=1 + sum(enough and _beats(drawn[:, other], drawn[:, at], tail) for other in range(n) if other != at),
+            low=float(low[at]) if enough else None,
+            high=float(high[at]) if enough else None,
+            rank=1 + int(beaten[at].sum()),
             games=round(float(whole[at].sum() + whole[:, at].sum())),
             won=float(whole[at].sum()),
         )
@@ -102,9 +120,32 @@ def rank(
     return sorted(found, key=lambda each: -each.score)
 
 
-def _beats(one: ndarray[Any, Any], two: ndarray[Any, Any], tail: float) -> bool:
-    """Whether the difference of two players' scores is above nought for certain: correlated scores are compared so."""
-    return bool(_numpy().quantile(one - two, tail) > 0)
+def _errors(table: ndarray[Any, Any]) -> tuple[ndarray[Any, Any], ndarray[Any, Any], ndarray[Any, Any]]:
+    """Scores, their standard errors and those of their differences, with the added units. ``table``: wins by unit.
+
+    The larger of the likelihood's, for which games are independent, and of Huber's sandwich, for which only units are:
+    of few units the sandwich is too small.
+    """
+    np = _numpy()
+    n = table.shape[-1]
+    played = table + np.swapaxes(table, -1, -2)
+    size, more = played[played > 0].mean(), _ADDED / max(1, n - 1)
+    wins = table.sum(0) + more * size * (1 - np.eye(n))
+    scores = fit(wins)
+    chance = 1 / (1 + 10 ** ((scores[None, :] - scores[:, None]) / SCALE))
+    likely = np.linalg.pinv(_laplacian((wins + wins.T) * chance * (1 - chance)))
+    surplus = (table - played * chance).sum(-1)
+    added = more * (size * (1 - chance)) ** 2 * (1 - np.eye(n))
+    robust = likely @ (surplus.T @ surplus + _laplacian(added + added.T)) @ likely
+    unit = SCALE / np.log(10)
+    own = [np.diag(each) for each in (likely, robust)]
+    pairs = [one[None, :] + one[:, None] - 2 * each for one, each in zip(own, (likely, robust), strict=True)]
+    return scores, unit * np.sqrt(np.maximum(*own)), unit * np.sqrt(np.maximum(0, np.maximum(*pairs)))
+
+
+def _laplacian(weight: ndarray[Any, Any]) -> ndarray[Any, Any]:
+    found: ndarray[Any, Any] = _numpy().diag(weight.sum(1)) - weight
+    return found
 
 
 def _numpy() -> Any:

@@ -178,9 +178,19 @@ def _values(rows: Sequence[Sequence[float]], combine: Combine, seed: int, resamp
 
 def _ends(values: ndarray[Any, Any], level: float, n: int) -> tuple[float, float]:
     """The percentiles that hold ``level`` of the resamples, expanded for ``n`` items."""
-    tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * _student(_z(level), n - 1)) if n > 1 else 0.0
-    low, high = _numpy().quantile(values, [tail, 1 - tail])
+    end = tail(level, n)
+    low, high = _numpy().quantile(values, [end, 1 - end])
     return float(low), float(high)
+
+
+def tail(level: float, n: int) -> float:
+    """The share of resamples of ``n`` items beyond each end of an interval that holds ``level``."""
+    return NormalDist().cdf(-math.sqrt(n / (n - 1)) * student(level, n)) if n > 1 else 0.0
+
+
+def student(level: float, n: int) -> float:
+    """How many standard errors of ``n`` items the ends of an interval are away; infinite of one."""
+    return _student(_z(level), n - 1) if n > 1 else math.inf
 
 
 def _student(z: float, freedom: int) -> float:
