@@ -2,6 +2,9 @@
 
 Text is Python's own reference; pages that are judged with are neither pruned nor distilled with. The teacher is the
 model that was pruned. A share of what pruning cost in nats a token is what distillation wins back.
+
+Sizes are cut to what two cores do in some minutes: 3 of 30 layers go; the student learns from 60 steps of 4 examples of
+128 tokens (30,720 tokens, where papers take billions), and is judged by 24 examples of 256 tokens.
 """
 
 from __future__ import annotations
