@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from evaluate_help import dockyard, scripted, suite
 
-from dockyard.errors import InvalidRequest, UnsupportedParameter, UpstreamError
+from dockyard.errors import InvalidRequest, ModelNotFound, UnsupportedParameter, UpstreamError
 from dockyard.ops.evaluate.calibrate import calibrate, read, summary
 from dockyard.scorers import Answer, Chosen, Item, NoMeans, Score, build
 from dockyard.types import Json
@@ -110,6 +110,16 @@ async def test_a_judge_that_can_not_be_reached_is_counted_too() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", ["judge", "judge-pair"])
+async def test_a_judge_that_is_not_there_is_no_nonsense(name: str) -> None:
+    def nobody(*_: str) -> str:
+        raise ModelNotFound("there is no model 'j'")
+
+    with pytest.raises(ModelNotFound):
+        await _score(name, Bench(nobody))
+
+
+@pytest.mark.anyio
 async def test_the_reference_is_shown_where_it_is_wanted() -> None:
     bench = Bench(lambda *_: '{"verdict": 5}')
     await _score("judge", bench, samples=3)
@@ -139,8 +149,9 @@ async def test_agreement_with_people(tmp_path: Path) -> None:
     found = await calibrate(judge, "judge", labelled)
     assert (found.n, found.nonsense, found.kappa, found.agreement) == (3, 1, 1.0, 1.0)
     assert found.table == {"0,0": 1, "1,1": 2}
-    with pytest.raises(InvalidRequest, match="no verdict on any of 4"):
+    with pytest.raises(InvalidRequest, match="no verdict on any of 4") as caught:
         await calibrate(build(Chosen(name="judge", options={"judges": ["j"]}), Bench(lambda *_: "")), "judge", labelled)
+    assert caught.value.hint == "j: the judge gave no verdict: ''"
 
 
 def test_labels_that_are_wrong_name_their_line(tmp_path: Path) -> None:
@@ -155,6 +166,16 @@ def test_labels_that_are_wrong_name_their_line(tmp_path: Path) -> None:
     lines.write_text('{"said": "x", "one": 1}\n{"said": \n')
     with pytest.raises(InvalidRequest, match=r"labels\.jsonl:2:"):
         read(lines, answer="said", label="one")
+
+
+def test_labels_beyond_the_scale_are_refused_before_anything_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("answer,label\nyes,1\nno,0\n")
+    for more, told in (((), "labels.csv:3: the label 0 is not within 1 to 5"), (("--scale", "1"), "which is nowhere")):
+        assert dockyard("judge", str(path), "--model", "nobody", *more) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_a_scale_is_weighted() -> None:

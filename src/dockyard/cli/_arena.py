@@ -231,7 +231,12 @@ def show_results(found: Results) -> None:
         show_table(
             ("model", "mean", "interval", "ratings"),
             [
-                (each.name, f"{each.mean:.2f}", f"{each.interval.low:.2f} to {each.interval.high:.2f}", each.ratings)
+                (
+                    each.name,
+                    f"{each.mean:.2f}",
+                    f"{each.interval.low:.2f} to {each.interval.high:.2f}" if each.interval else "too few prompts",
+                    each.ratings,
+                )
                 for each in found.ratings
             ],
         )

@@ -38,16 +38,17 @@ def judge(
     from dockyard.cli._connect import fetch_missing, find_server, named_server, read_settings
     from dockyard.cli._output import note, show_json
     from dockyard.cli.bench import _in_process
-    from dockyard.ops.evaluate.calibrate import Judges, calibrate, read
+    from dockyard.ops.evaluate.calibrate import Judges, calibrate, check_scale, read
     from dockyard.scorers import Chosen, build
 
     settings = read_settings()
     labelled = read(file, answer=answer, label=label, prompt=prompt)[:limit]
+    options = {"judges": model, "rubric": rubric, "lowest": lowest, "scale": scale, "reasons": reasons}
+    build(Chosen(name="judge", options=options))  # a wrong option is told before a model is loaded
+    check_scale(file, labelled, lowest, scale)
     if named_server(host) is None:
         for name in model:
             fetch_missing(name, settings, quiet=as_json)
-    options = {"judges": model, "rubric": rubric, "lowest": lowest, "scale": scale, "reasons": reasons}
-    build(Chosen(name="judge", options=options))  # a wrong option is told before a model is loaded
 
     def done(count: int) -> None:
         if not as_json and (count % 10 == 0 or count == len(labelled)):

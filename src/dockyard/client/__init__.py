@@ -22,7 +22,7 @@ import msgspec
 
 from dockyard.client._events import EventSplitter, chunks, decode, error_of, lines, raise_error
 from dockyard.client._transports import AppTransport, AsgiApp, HttpTransport, Reply, Transport
-from dockyard.errors import InvalidRequest
+from dockyard.errors import InvalidRequest, NotFound
 from dockyard.types import Chunk, Json, Message
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ def running(home: Path) -> Server | None:
     except (OSError, OverflowError, msgspec.DecodeError):
         return None
     return server if _began(server.pid) <= server.started + CLOCK_SECONDS else None
+
+
+def _rows(answer: Json) -> list[Json]:
+    """The models of an answer. Raises NotFound where it has none: another kind of server answers on every path."""
+    rows = answer.get("models") if isinstance(answer, dict) else answer
+    if not isinstance(rows, list):
+        raise NotFound("this server lists no models as a Dockyard does", hint="check the address")
+    return rows
 
 
 def _began(pid: int) -> float:
@@ -127,13 +135,11 @@ class AsyncClient:
 
     async def ps(self) -> list[Json]:
         """The loaded models, as ``types.LoadedModel``."""
-        answer = await self.call("GET", "/api/dockyard/ps")
-        return list(answer["models"] if isinstance(answer, dict) else answer)
+        return _rows(await self.call("GET", "/api/dockyard/ps"))
 
     async def stored(self) -> list[Json]:
         """The entries of the server's store."""
-        answer = await self.call("GET", "/api/dockyard/models")
-        return list(answer["models"] if isinstance(answer, dict) else answer)
+        return _rows(await self.call("GET", "/api/dockyard/models"))
 
     async def load(self, model: str) -> Json:
         """Load ``model`` now and wait until it is ready."""

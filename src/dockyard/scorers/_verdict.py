@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from dockyard.errors import DockyardError, InvalidRequest
+from dockyard.errors import DockyardError, Forbidden, InvalidRequest, NotFound, Unauthorized
 from dockyard.scorers import Item, Means, Options
 from dockyard.types import Json
 
@@ -32,6 +32,10 @@ class Panel(Options, frozen=True, kw_only=True):
     samples: Annotated[int, Meta(ge=1, le=32)] = 1
 
 
+LASTING = (NotFound, Unauthorized, Forbidden)
+"""What no other item would fare better with: no verdict is missing then, there is no judge."""
+
+
 class Nonsense(DockyardError):
     """What a judge said is no verdict."""
 
@@ -44,7 +48,7 @@ async def verdict(
 ) -> Json:
     """One of ``values``. The form is forced by a JSON schema; a server that knows none is trusted to follow the words.
 
-    Raises Nonsense with what was said instead, and what asking raises.
+    Raises Nonsense with what was said instead, and what asking raises: LASTING, where there is no such judge.
     """
     properties: dict[str, Any] = {"reason": {"type": "string", "maxLength": REASON}} if panel.reasons else {}
     properties["verdict"] = {"enum": list(values)}

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from dockyard.errors import DockyardError
 from dockyard.scorers import Answer, Item, Mean, Means, Metric, Need, Score
-from dockyard.scorers._verdict import Panel, question, reference, verdict
+from dockyard.scorers._verdict import LASTING, Panel, question, reference, verdict
 from dockyard.types import Json
 
 RUBRIC = "Consider whether the answer is correct, complete, helpful and clear. Its length counts for nothing."
@@ -56,6 +56,8 @@ class Judge(Mean):
             for sample in range(options.samples):
                 try:
                     said = await verdict(self._means, judge, self._task(item, answer), values, options, sample)
+                except LASTING:
+                    raise
                 except DockyardError as error:
                     notes.append(f"{judge}: {error.message}")
                     continue

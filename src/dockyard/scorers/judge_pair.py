@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from dockyard.errors import DockyardError, InvalidRequest
 from dockyard.scorers import Answer, Item, Mean, Means, Metric, Need, Score
-from dockyard.scorers._verdict import Panel, question, reference, verdict
+from dockyard.scorers._verdict import LASTING, Panel, question, reference, verdict
 from dockyard.types import Json
 
 RUBRIC = "Consider which answer is more correct, complete, helpful and clear. Neither length nor place counts."
@@ -60,6 +60,8 @@ class JudgePair(Mean):
                     asked += 1
                     try:
                         ways.append(await self._way(judge, item, answer.text, other, swapped, sample))
+                    except LASTING:
+                        raise
                     except DockyardError as error:
                         missed += 1
                         notes.append(f"{judge}: {error.message}")

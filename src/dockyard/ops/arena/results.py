@@ -10,16 +10,16 @@ import msgspec
 from dockyard.ops.arena.bradley_terry import Game, Strength, rank
 from dockyard.ops.evaluate.agreement import alpha, pairwise_kappa
 from dockyard.ops.evaluate.result import Interval
-from dockyard.ops.evaluate.statistics import bootstrap
+from dockyard.ops.evaluate.statistics import LEVEL, bootstrap
 from dockyard.state.arenas import Arena, Item, Vote
 
 
 class Rated(msgspec.Struct, frozen=True, kw_only=True):
-    """The mean rating of a model; resampled by item."""
+    """The mean rating of a model; resampled by item. ``interval`` is None of so few items that they set no bounds."""
 
     name: str
     mean: float
-    interval: Interval
+    interval: Interval | None
     ratings: int
 
 
@@ -98,7 +98,7 @@ def _rated(items: dict[int, Item], votes: Sequence[Vote], seed: int) -> list[Rat
         # One row an item, its sum and count, so that items are resampled whole and each rating counts alike.
         rows = [(float(sum(each)), float(len(each))) for each in by_item.values()]
         whole = sum(row[0] for row in rows) / sum(row[1] for row in rows)
-        interval = bootstrap(rows, _ratio, seed=seed)
+        interval = bootstrap(rows, _ratio, seed=seed) if 2.0 ** (1 - len(rows)) <= 1 - LEVEL else None
         found.append(Rated(name=name, mean=whole, interval=interval, ratings=round(sum(row[1] for row in rows))))
     return sorted(found, key=lambda each: -each.mean)
 

@@ -17,7 +17,8 @@ from dockyard.client import AsyncClient
 from dockyard.errors import DockyardError, InvalidRequest, NotFound
 from dockyard.ops.evaluate.agreement import kappa
 from dockyard.ops.evaluate.result import Interval
-from dockyard.scorers import Answer, Item, NoMeans, Scorer
+from dockyard.scorers import Answer, Item, NoMeans, Score, Scorer
+from dockyard.scorers._verdict import LASTING
 from dockyard.types import Json
 
 RESAMPLES = 1000
@@ -73,6 +74,17 @@ def read(path: Path, *, answer: str, label: str, prompt: str = "") -> list[Label
     return found
 
 
+def check_scale(path: Path, labelled: Sequence[Labelled], lowest: int, scale: int) -> None:
+    """Raises InvalidRequest that names the line of a label which no verdict of such a judge could equal."""
+    for each in labelled:
+        if not lowest <= each.label <= scale:
+            raise InvalidRequest(
+                f"{path}:{each.item.line}: the label {each.label} is not within {lowest} to {scale}",
+                param="label",
+                hint="--lowest and --scale say what people's labels go from and to",
+            )
+
+
 class Judges(NoMeans):
     """Models behind a client, for scorers that ask."""
 
@@ -93,27 +105,35 @@ async def calibrate(
     done: Callable[[int], None] | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Judge everything and compare. ``done`` is told how many are. Raises InvalidRequest where nothing was judged."""
+    """Judge everything and compare. ``done`` is told how many are. Raises InvalidRequest where nothing was judged, and
+    what a judge that is not there, or not for us, raises."""
     loop = asyncio.get_running_loop()
     began, turns, count = loop.time(), asyncio.Semaphore(max(1, together)), 0
+    why: list[str] = []
     scorer.begin([each.item for each in labelled])
 
     async def one(each: Labelled) -> int | None:
         nonlocal count
         async with turns:
             try:
-                values = (await scorer.score(each.item, each.answer)).values
-            except DockyardError:
-                values = {}
+                score = await scorer.score(each.item, each.answer)
+            except LASTING:
+                raise
+            except DockyardError as error:
+                score = Score(values={}, note=error.message)
+            if metric not in score.values:
+                why.append(score.note)
             count += 1
             if done is not None:
                 done(count)
-        return round(values[metric][0]) if metric in values else None
+        return round(score.values[metric][0]) if metric in score.values else None
 
     said = await asyncio.gather(*(one(each) for each in labelled))
     pairs = [(each.label, given) for each, given in zip(labelled, said, strict=True) if given is not None]
     if not pairs:
-        raise InvalidRequest(f"the judge gave no verdict on any of {len(labelled)} answers", param="judge")
+        raise InvalidRequest(
+            f"the judge gave no verdict on any of {len(labelled)} answers", param="judge", hint=why[0] or None
+        )
     return summary(pairs, nonsense=len(labelled) - len(pairs), seconds=loop.time() - began, seed=seed)
 
 
