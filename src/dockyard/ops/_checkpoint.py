@@ -52,7 +52,7 @@ def open_checkpoint(store: Store, name: str | Reference, *, dtype: Dtype = "floa
     try:
         return open_files(files, dtype=dtype)
     except UnsupportedFormat as error:
-        raise UnsupportedFormat(error.message, hint=_floats_hint(store, name) or error.hint) from error
+        raise UnsupportedFormat(error.message, hint=floats_hint(store, name) or error.hint) from error
 
 
 def open_files(files: ModelFiles, *, dtype: Dtype = "float32") -> Checkpoint:
@@ -184,7 +184,7 @@ def _is_packed(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
 
 
-def _floats_hint(store: Store, name: str | Reference) -> str | None:
+def floats_hint(store: Store, name: str | Reference) -> str | None:
     """Which ancestor has the floats that an artifact lacks."""
     for each in history(store, name)[1:]:
         try:

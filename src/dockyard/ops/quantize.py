@@ -16,7 +16,7 @@ from dockyard.artifact.materialize import model_files
 from dockyard.artifact.store import Entry, Store
 from dockyard.errors import InvalidRequest, UnsupportedFormat
 from dockyard.ops import Inputs, Job, Params, Takes, given, parity, refuse_unused
-from dockyard.ops._checkpoint import Checkpoint, open_checkpoint, parameters, save_files, write_folder
+from dockyard.ops._checkpoint import Checkpoint, floats_hint, open_checkpoint, parameters, save_files, write_folder
 from dockyard.ops._external import compress, find_python
 from dockyard.ops._gguf_write import write_gguf
 from dockyard.ops._ir import write_ir
@@ -115,7 +115,8 @@ class Quantizer:
             raise InvalidRequest(f"{params.to} looks at no text", param="calibration", hint="leave it out")
         if files.format not in ("gguf", "safetensors"):
             raise UnsupportedFormat(
-                f"{files.reference} is {files.format}", hint="quantise the GGUF or safetensors model it was made from"
+                f"{files.reference} is {files.format}, and quantising starts from GGUF or safetensors",
+                hint=floats_hint(job.store, digest),
             )
         if params.to in ("fp8", "w4a16"):
             return _for_gpu(job, params, digest)
