@@ -118,6 +118,9 @@ def test_a_parent_without_report_fails_and_no_parent_is_an_error(shelf: Shelf) -
     gate, _ = gates.read(_gate(shelf, QA))
     attach_report(shelf.store, "base", run_of(base.digest, [*share(80, 100)]))
     assert gates.decide(shelf.store, "base", gate, given=named).passed
+    alone, _ = gates.read(_gate(shelf, "{metric: exact_match, min: 0.1}"))
+    with pytest.raises(ModelNotFound):
+        gates.decide(shelf.store, "base", alone, given=Given(against="nobody"))
 
 
 def test_where_keys_are_trusted_only_their_reports_count(shelf: Shelf, key: PrivateKey) -> None:

@@ -202,11 +202,13 @@ def target(store: Store, name: str | Reference, tag: str) -> Reference:
 
 
 def _other(store: Store, digest: str, against: str, gate: Gate) -> str | None:
-    """The manifest to compare with; None where no rule compares. Raises InvalidRequest where there is none."""
+    """The manifest to compare with; None where no rule compares. Raises InvalidRequest where there is none, and
+    ModelNotFound for a name that is none, whether or not a rule needs it."""
+    named = store.resolve(against).digest if against != "parent" else None
     if not any(rule.max_loss is not None or rule.min_gain is not None for rule in gate.rules):
         return None
-    if against != "parent":
-        return store.resolve(against).digest
+    if named is not None:
+        return named
     parents = [each for each in lineage_of(store, digest).parents if each.role != "dataset"]
     base = next((each for each in parents if each.role == "base"), parents[0] if len(parents) == 1 else None)
     if base is None:
