@@ -1,9 +1,10 @@
 """Adapters against full tuning, and a 4-bit base against a whole one, on SmolLM2-135M.
 
-The task is to tell requests that attack a model's instructions from others (s-labs' labelled set, Apache-2.0): 240
-requests to learn from, 200 others to be judged with, so that all three runs take some twelve minutes of two cores. Each
-run sees the same examples in the same order. The score is the share of held-out requests for which the right answer is
-the likelier one; its intervals are of paired resampling.
+The task is to tell requests that attack a model's instructions from others (s-labs' labelled set, Apache-2.0): 960 of
+10,679 requests to learn from, 200 others to be judged with, so that all three runs take some twenty minutes of two
+cores. (The first ten steps only learn that the answer is one word; after thirty, what differs is still the path and not
+the method.) Each run sees the same examples in the same order. The score is the share of held-out requests for which
+the right answer is the likelier one; its intervals are of paired resampling.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dockyard.ops.training.adapters import to_four_bits, weight_bytes
 from dockyard.ops.training.examples import IGNORED, Encoding, encode
 from dockyard.ops.tune import PLUGIN, TuneParams
 
-STEPS, BATCH, LENGTH, HELD = 30, 8, 64, 200
+STEPS, BATCH, LENGTH, HELD = 120, 8, 64, 200
 TOGETHER = 8
 THREADS = 0
 RATES = {"full": 5e-5, "lora": 5e-4, "qlora": 5e-4}
