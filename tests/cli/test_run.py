@@ -145,7 +145,7 @@ def test_ctrl_c_spares_the_worker_of_a_real_model(
     shell.wait_for("(stopped)")
     before = {process.pid for process in processes(stocked_home)}
     shell.type("/set max_tokens 5\r")
-    shell.wait_for("Set: max_tokens 5")
+    shell.wait_for("Set: temperature 0.0, max_tokens 5")
     shell.type("Say hello.\r")
     shell.wait_for("tokens/s")
     assert before <= {process.pid for process in processes(stocked_home)}
