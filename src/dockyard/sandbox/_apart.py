@@ -95,6 +95,12 @@ class Remote:
     def __hash__(self) -> int:
         return _number(self)
 
+    def __bool__(self) -> bool:
+        for name in ("__bool__", "__len__"):
+            with contextlib.suppress(AttributeError):
+                return bool(self.__getattr__(name)())
+        return True
+
     def __len__(self) -> Any:
         try:
             return self.__getattr__("__len__")()
