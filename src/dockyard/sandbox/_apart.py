@@ -140,8 +140,9 @@ def _asked(one: Remote, what: dict[str, Any]) -> tuple[Any, list[Any]]:
         raise RuntimeError("the program that is checked is gone")
     if "raised" in reply:
         kind = getattr(builtins, str(reply["raised"]), None)
-        known = isinstance(kind, type) and issubclass(kind, Exception)
-        raise kind(reply["told"]) if known else RuntimeError(f"{reply['raised']}: {reply['told']}")
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            raise kind(reply["told"])
+        raise RuntimeError(f"{reply['raised']}: {reply['told']}")
     return opened(reply["value"], handle), [opened(each, handle) for each in reply["after"]]
 
 
