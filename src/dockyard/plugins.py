@@ -7,11 +7,11 @@ directly. Nothing is imported before it is asked for; what can't be imported is 
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
+import re
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 
 
@@ -43,45 +43,59 @@ class Plugin:
         return self._error
 
 
+_BINDS = re.compile(r"^PLUGIN\s*(?::[^=\n]+)?=(?!=)", re.MULTILINE)
+
+
 @cache
 def find(kind: str) -> dict[str, Plugin]:
     """All plug-ins of a kind by name, nothing imported. Built-ins win over entry points of the same name."""
     found = {plugin.name: plugin for plugin in _from_entry_points(kind)}
-    found.update({plugin.name: plugin for plugin in _from_files(kind)})
-    return dict(sorted(found.items()))
+    return dict(sorted({**found, **builtin(kind)}.items()))
+
+
+@cache
+def builtin(kind: str) -> dict[str, Plugin]:
+    """Those of Dockyard itself, found without a look at what else is installed, which takes long."""
+    return {plugin.name: plugin for plugin in sorted(_from_files(kind), key=lambda plugin: plugin.name)}
+
+
+def named(kind: str, name: str) -> Plugin | None:
+    """The plug-in of this name, if there is one."""
+    return builtin(kind).get(name) or find(kind).get(name)
+
+
+def _folders(kind: str) -> list[Path]:
+    spec = importlib.util.find_spec(f"dockyard.{kind}")
+    return [Path(folder) for folder in (spec.submodule_search_locations if spec is not None else None) or ()]
 
 
 def _from_files(kind: str) -> list[Plugin]:
-    package = f"dockyard.{kind}"
-    spec = importlib.util.find_spec(package)
-    folders = spec.submodule_search_locations if spec is not None else None
-    found = []
-    for path in (path for folder in folders or () for path in Path(folder).glob("*.py")):
-        if not path.stem.startswith("_") and _binds_plugin(path):
-            entry = EntryPoint(path.stem, f"{package}.{path.stem}:PLUGIN", f"dockyard.{kind}")
-            found.append(Plugin(kind, path.stem.replace("_", "-"), "dockyard", entry))
-    return found
+    paths = (path for folder in _folders(kind) for path in folder.glob("*.py"))
+    stems = [path.stem for path in paths if not path.stem.startswith("_") and _binds_plugin(path)]
+    group = f"dockyard.{kind}"
+    entries = [EntryPoint(stem, f"{group}.{stem}:PLUGIN", group) for stem in stems]
+    return [Plugin(kind, entry.name.replace("_", "-"), "dockyard", entry) for entry in entries]
 
 
 def _from_entry_points(kind: str) -> list[Plugin]:
     return [
         Plugin(kind, entry.name, entry.dist.name if entry.dist else entry.value, entry)
-        for entry in entry_points(group=f"dockyard.{kind}")
+        for entry in _entries().select(group=f"dockyard.{kind}")
     ]
+
+
+def forget() -> None:
+    """Look again, after something was installed or removed."""
+    for known in (find, builtin, _entries):
+        known.cache_clear()
+
+
+@cache
+def _entries() -> EntryPoints:
+    """Those of all that is installed, which are many files to read."""
+    return entry_points()
 
 
 def _binds_plugin(path: Path) -> bool:
     """Read, not imported: a file that can't even be parsed counts, so that it is shown as broken."""
-    text = path.read_text(encoding="utf-8")
-    if "PLUGIN" not in text:
-        return False
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return True
-    return any(
-        isinstance(target, ast.Name) and target.id == "PLUGIN"
-        for node in tree.body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-    )
+    return _BINDS.search(path.read_text(encoding="utf-8")) is not None

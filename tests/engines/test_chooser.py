@@ -23,7 +23,7 @@ THIRD_PARTY = """
 from dockyard.engines import LoadPlan
 
 class Onnx:
-    name, serves, formats, isolated, extra = "onnx", frozenset({"chat"}), frozenset({"onnx", "gguf"}), True, "onnx"
+    name, serves, formats, isolated, extra = "onnx", frozenset({"chat"}), frozenset({"onnx", "gguf", "safetensors"}), True, "onnx"
 
     def refuses(self, files, hardware):
         return "onnxruntime is not installed" if files.format == "onnx" else None
@@ -62,10 +62,10 @@ def third_party(tmp_path: Path) -> Iterator[None]:
         "llamacpp = third_party_engine:Onnx\n"
     )
     sys.path.insert(0, str(site))
-    plugins.find.cache_clear()
+    plugins.forget()
     yield
     sys.path.remove(str(site))
-    plugins.find.cache_clear()
+    plugins.forget()
     for name in ("third_party_engine", "third_party_broken"):
         sys.modules.pop(name, None)
 
@@ -131,6 +131,9 @@ def test_engines_of_other_packages_join_in(weights: Path) -> None:
     assert "no_such_module_here" in (found["broken"].error or "")
     preferred = choose(model(weights), LoadOptions(), Settings(engine="onnx", native_llama=False), MACHINE)
     assert (preferred.engine.name, preferred.why) == ("onnx", "onnx serves gguf and preferred by settings")
+    # Dockyard's own come first, whatever the others are called.
+    assert choose(model(weights), LoadOptions(), SETTINGS, MACHINE).engine.name == "llamacpp"
+    assert choose(model(weights, "safetensors"), LoadOptions(), SETTINGS, MACHINE).engine.name == "onnx"
 
 
 @pytest.mark.usefixtures("third_party")

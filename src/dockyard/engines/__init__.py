@@ -11,7 +11,7 @@ depends on ``isolated``:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Protocol, cast, runtime_checkable
 
@@ -149,12 +149,10 @@ def builtin(name: str, upstreams: Mapping[str, Upstream] = MappingProxyType({}))
 
 def create(name: str) -> Engine:
     """A fresh instance of the engine called ``name``. Raises InvalidRequest, or EngineUnavailable if it is broken."""
-    found = plugins.find("engines")
-    plugin = found.get(name)
+    plugin = plugins.named("engines", name)
     if plugin is None:
-        raise InvalidRequest(
-            f"there is no engine {name!r}", param="engine", hint=f"engines: {', '.join(sorted(found))}"
-        )
+        known = ", ".join(plugins.find("engines"))
+        raise InvalidRequest(f"there is no engine {name!r}", param="engine", hint=f"engines: {known}")
     if plugin.error is not None:
         raise EngineUnavailable(f"engine {name!r} is broken: {plugin.error}", hint="`dockyard plugins` shows details")
     return cast("type[Engine]", plugin.load())()
@@ -182,7 +180,7 @@ def choose(
 def survey(files: ModelFiles, settings: Settings, hardware: Hardware, kind: Kind | None = None) -> dict[str, str]:
     """For each engine, in the order in which the chooser asks them, why it can't serve these files; "" if it could."""
     found: dict[str, str] = {}
-    for name in sorted(plugins.find("engines"), key=lambda name: (name != settings.engine, name)):
+    for name in _in_turn(settings):
         try:
             found[name] = _refusal(create(name), files, hardware, kind) or ""
         except EngineUnavailable as error:
@@ -190,10 +188,19 @@ def survey(files: ModelFiles, settings: Settings, hardware: Hardware, kind: Kind
     return found
 
 
+def _in_turn(settings: Settings) -> Iterator[str]:
+    """The engines' names: the preferred one, Dockyard's own, and only where those are not enough all others."""
+    if settings.engine and plugins.named("engines", settings.engine) is not None:
+        yield settings.engine
+    own = plugins.builtin("engines")
+    yield from (name for name in own if name != settings.engine)
+    yield from (name for name in plugins.find("engines") if name not in own and name != settings.engine)
+
+
 def _first(files: ModelFiles, settings: Settings, hardware: Hardware, kind: Kind | None) -> Choice:
     reasons: list[str] = []
     installs: list[str] = []
-    for name in sorted(plugins.find("engines"), key=lambda name: (name != settings.engine, name)):
+    for name in _in_turn(settings):
         try:
             engine = create(name)
         except EngineUnavailable as error:
