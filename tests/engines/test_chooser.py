@@ -23,7 +23,7 @@ THIRD_PARTY = """
 from dockyard.engines import LoadPlan
 
 class Onnx:
-    name, serves, formats, isolated, extra = "onnx", frozenset({"chat"}), frozenset({"onnx", "gguf", "safetensors"}), True, "onnx"
+    name, serves, formats, isolated, extra = "onnx", frozenset({"chat"}), frozenset({"onnx", "gguf", "unknown"}), True, "onnx"
 
     def refuses(self, files, hardware):
         return "onnxruntime is not installed" if files.format == "onnx" else None
@@ -133,7 +133,7 @@ def test_engines_of_other_packages_join_in(weights: Path) -> None:
     assert (preferred.engine.name, preferred.why) == ("onnx", "onnx serves gguf and preferred by settings")
     # Dockyard's own come first, whatever the others are called.
     assert choose(model(weights), LoadOptions(), SETTINGS, MACHINE).engine.name == "llamacpp"
-    assert choose(model(weights, "safetensors"), LoadOptions(), SETTINGS, MACHINE).engine.name == "onnx"
+    assert choose(model(weights, "unknown"), LoadOptions(), SETTINGS, MACHINE).engine.name == "onnx"
 
 
 @pytest.mark.usefixtures("third_party")
