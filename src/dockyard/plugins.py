@@ -10,26 +10,30 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 
 class Plugin:
     """One implementation: its ``name``, where it comes from, and the object itself once ``load`` was called."""
 
-    def __init__(self, kind: str, name: str, origin: str, entry: EntryPoint) -> None:
+    def __init__(self, kind: str, name: str, origin: str, fetch: Callable[[], object]) -> None:
         self.kind = kind
         self.name = name
         self.origin = origin
-        self._entry = entry
+        self._fetch = fetch
         self._loaded: object | None = None
         self._error: str | None = None
 
     def load(self) -> object:
         """Import it. Raises whatever its import raises; ``error`` gives that as a sentence."""
         if self._loaded is None:
-            self._loaded = self._entry.load()
+            self._loaded = self._fetch()
         return self._loaded
 
     @property
@@ -72,14 +76,18 @@ def _folders(kind: str) -> list[Path]:
 def _from_files(kind: str) -> list[Plugin]:
     paths = (path for folder in _folders(kind) for path in folder.glob("*.py"))
     stems = [path.stem for path in paths if not path.stem.startswith("_") and _binds_plugin(path)]
-    group = f"dockyard.{kind}"
-    entries = [EntryPoint(stem, f"{group}.{stem}:PLUGIN", group) for stem in stems]
-    return [Plugin(kind, entry.name.replace("_", "-"), "dockyard", entry) for entry in entries]
+    return [
+        Plugin(kind, stem.replace("_", "-"), "dockyard", partial(_bound, f"dockyard.{kind}.{stem}")) for stem in stems
+    ]
+
+
+def _bound(module: str) -> object:
+    return importlib.import_module(module).PLUGIN
 
 
 def _from_entry_points(kind: str) -> list[Plugin]:
     return [
-        Plugin(kind, entry.name, entry.dist.name if entry.dist else entry.value, entry)
+        Plugin(kind, entry.name, entry.dist.name if entry.dist else entry.value, entry.load)
         for entry in _entries().select(group=f"dockyard.{kind}")
     ]
 
@@ -93,6 +101,8 @@ def forget() -> None:
 @cache
 def _entries() -> EntryPoints:
     """Those of all that is installed, which are many files to read."""
+    from importlib.metadata import entry_points  # a program that starts has no need of it
+
     return entry_points()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from dockyard import cli, engines
+from dockyard import engines
 from dockyard.engines import launch
 from dockyard.fleet.worker_process import WorkerProcess
 from dockyard.hardware import detect
@@ -63,7 +65,14 @@ async def test_a_spare_that_died_is_not_taken() -> None:
     assert launch.take() is None
 
 
-def test_a_start_that_is_refused_leaves_no_spare(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.call(["serve", "--host", "0.0.0.0", "--model", "echo"]) == 2
-    assert "no keys" in capsys.readouterr().err
-    assert not [p for p in psutil.Process().children() if "dockyard.engines.worker" in p.cmdline()]
+@pytest.mark.parametrize(
+    ("flags", "said"), [(["--host", "0.0.0.0", "--model", "echo"], "no keys"), (["--model", "echo", "--modl"], "modl")]
+)
+def test_a_start_that_is_refused_leaves_no_spare(flags: list[str], said: str) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "dockyard", "serve", *flags], stderr=subprocess.PIPE, text=True)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said in told
+    spares = [p for p in psutil.process_iter(["cmdline"]) if str(process.pid) in (p.info["cmdline"] or [])[5:6]]
+    psutil.wait_procs(spares, timeout=10)
+    assert not [p for p in spares if p.is_running()]

@@ -30,7 +30,6 @@ def _start(flags: dict[str, Any], *, preload: tuple[str, ...], hub_only: bool) -
         return _serve_until_stopped(flags, preload, hub_only)
     from dockyard.engines import launch
 
-    launch.prepare("llamacpp")  # it imports what it needs while we do
     try:
         return _serve_until_stopped(flags, preload, hub_only)
     finally:
