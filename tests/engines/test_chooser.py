@@ -23,7 +23,8 @@ THIRD_PARTY = """
 from dockyard.engines import LoadPlan
 
 class Onnx:
-    name, serves, formats, isolated, extra = "onnx", frozenset({"chat"}), frozenset({"onnx", "gguf", "unknown"}), True, "onnx"
+    name, serves, isolated, extra = "onnx", frozenset({"chat"}), True, "onnx"
+    formats = frozenset({"onnx", "gguf", "unknown"})
 
     def refuses(self, files, hardware):
         return "onnxruntime is not installed" if files.format == "onnx" else None
