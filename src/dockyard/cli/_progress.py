@@ -89,8 +89,8 @@ def _bars() -> Iterator[OnProgress]:
                 if not news.item:
                     return
                 if news.item not in tasks:
-                    fields = {"steps": news.action == "step", "chart": ""}
-                    tasks[news.item] = bars.add_task(_told(news), total=news.total or None, **fields)
+                    steps = news.action == "step"
+                    tasks[news.item] = bars.add_task(_told(news), total=news.total or None, steps=steps, chart="")
                 bars.update(tasks[news.item], total=news.total or None, completed=news.current)  # type: ignore[arg-type]
                 if news.value is not None:
                     line = values.setdefault(news.item, [])
