@@ -88,7 +88,7 @@ def _bound(module: str) -> object:
 def _from_entry_points(kind: str) -> list[Plugin]:
     return [
         Plugin(kind, entry.name, entry.dist.name if entry.dist else entry.value, entry.load)
-        for entry in _entries().select(group=f"dockyard.{kind}")
+        for entry in _entries()(group=f"dockyard.{kind}")
     ]
 
 
@@ -99,11 +99,11 @@ def forget() -> None:
 
 
 @cache
-def _entries() -> EntryPoints:
-    """Those of all that is installed, which are many files to read."""
+def _entries() -> Callable[..., EntryPoints]:
+    """Selects from those of all that is installed, which are many files to read."""
     from importlib.metadata import entry_points  # a program that starts has no need of it
 
-    return entry_points()
+    return entry_points().select
 
 
 def _binds_plugin(path: Path) -> bool:
