@@ -4,8 +4,8 @@ P(i beats j) = s_i / (s_i + s_j). A tie counts half a win to each. Fitted by the
 Statistics 32 (2004) 384, equation (3). Scores are 400 log10(s), centred on 0, so 400 more are ten to one.
 
 Resampling a few prompts finds less of a difference between prompts than there is, and none where they agree. So
-percentiles are expanded (``statistics``), and joined with an interval of standard errors for which each player has won
-and lost two prompts more (as Agresti and Coull, The American Statistician 52 (1998) 119, have it of proportions).
+percentiles are expanded (``statistics``), and among what is resampled each player has won and lost two prompts more (as
+Agresti and Coull, The American Statistician 52 (1998) 119, have it of proportions).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dockyard.errors import EngineUnavailable
-from dockyard.ops.evaluate.statistics import student, tail
+from dockyard.ops.evaluate.statistics import tail
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -91,27 +91,20 @@ def rank(
         table[place[each.unit], each.second, each.first] += 1 - each.won
     whole = table.sum(0)
     scores = fit(whole)
-    draw = np.random.default_rng(seed)
-    weights = draw.multinomial(len(units), np.full(len(units), 1 / len(units)), size=resamples)
-    drawn = fit(np.tensordot(weights.astype(float), table, axes=1), steps=200, tolerance=1e-6)
-    end = tail(level, len(units))
+    drawn = _resampled(table, resamples, seed)
+    end = tail(level, max(2, len(units) - n + 2))
     enough = 2.0 ** (1 - len(units)) <= 1 - level
     low, high = np.quantile(drawn, [end, 1 - end], axis=0)
-    beaten = np.zeros((n, n), bool)
-    if enough:
-        centre, own, apart = _errors(table)
-        errors = student(level, len(units))
-        low, high = np.minimum(low, centre - errors * own), np.maximum(high, centre + errors * own)
-        # Scores are correlated, so it is differences that are compared.
-        lead = np.quantile(drawn[:, None, :] - drawn[:, :, None], end, axis=0)
-        beaten = (lead > 0) & (centre[None, :] - centre[:, None] > errors * apart)
+    low, high = np.minimum(low, scores), np.maximum(high, scores)
+    # Scores are correlated, so it is differences that are compared.
+    beaten = np.quantile(drawn[:, None, :] - drawn[:, :, None], end, axis=0) > 0
     found = [
         Strength(
             name=name,
             score=float(scores[at]),
             low=float(low[at]) if enough else None,
             high=float(high[at]) if enough else None,
-            rank=1 + int(beaten[at].sum()),
+            rank=1 + int(enough and beaten[at].sum()),
             games=round(float(whole[at].sum() + whole[:, at].sum())),
             won=float(whole[at].sum()),
         )
@@ -120,32 +113,20 @@ def rank(
     return sorted(found, key=lambda each: -each.score)
 
 
-def _errors(table: ndarray[Any, Any]) -> tuple[ndarray[Any, Any], ndarray[Any, Any], ndarray[Any, Any]]:
-    """Scores, their standard errors and those of their differences, with the added units. ``table``: wins by unit.
-
-    The larger of the likelihood's, for which games are independent, and of Huber's sandwich, for which only units are:
-    of few units the sandwich is too small.
-    """
+def _resampled(table: ndarray[Any, Any], resamples: int, seed: int) -> ndarray[Any, Any]:
+    """Scores of resampled units, among which are the added ones. ``table``: wins by unit."""
     np = _numpy()
-    n = table.shape[-1]
+    count, n = table.shape[:2]
     played = table + np.swapaxes(table, -1, -2)
-    size, more = played[played > 0].mean(), _ADDED / max(1, n - 1)
-    wins = table.sum(0) + more * size * (1 - np.eye(n))
-    scores = fit(wins)
-    chance = 1 / (1 + 10 ** ((scores[None, :] - scores[:, None]) / SCALE))
-    likely = np.linalg.pinv(_laplacian((wins + wins.T) * chance * (1 - chance)))
-    surplus = (table - played * chance).sum(-1)
-    added = more * (size * (1 - chance)) ** 2 * (1 - np.eye(n))
-    robust = likely @ (surplus.T @ surplus + _laplacian(added + added.T)) @ likely
-    unit = SCALE / np.log(10)
-    own = [np.diag(each) for each in (likely, robust)]
-    pairs = [one[None, :] + one[:, None] - 2 * each for one, each in zip(own, (likely, robust), strict=True)]
-    return scores, unit * np.sqrt(np.maximum(*own)), unit * np.sqrt(np.maximum(0, np.maximum(*pairs)))
-
-
-def _laplacian(weight: ndarray[Any, Any]) -> ndarray[Any, Any]:
-    found: ndarray[Any, Any] = _numpy().diag(weight.sum(1)) - weight
-    return found
+    pairs = [(one, two) for one in range(n) for two in range(n) if one != two]
+    added = np.zeros((len(pairs), n, n))
+    for place, (one, two) in enumerate(pairs):
+        added[place, one, two] = played[played > 0].mean()
+    chance = np.concatenate([np.ones(count), np.full(len(pairs), _ADDED / max(1, n - 1))])
+    draw = np.random.default_rng(seed)
+    weights = draw.multinomial(round(chance.sum()), chance / chance.sum(), size=resamples)
+    whole = np.concatenate([table, added])
+    return fit(np.tensordot(weights.astype(float), whole, axes=1), steps=200, tolerance=1e-6)
 
 
 def _numpy() -> Any:

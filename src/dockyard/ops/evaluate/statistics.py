@@ -185,12 +185,7 @@ def _ends(values: ndarray[Any, Any], level: float, n: int) -> tuple[float, float
 
 def tail(level: float, n: int) -> float:
     """The share of resamples of ``n`` items beyond each end of an interval that holds ``level``."""
-    return NormalDist().cdf(-math.sqrt(n / (n - 1)) * student(level, n)) if n > 1 else 0.0
-
-
-def student(level: float, n: int) -> float:
-    """How many standard errors of ``n`` items the ends of an interval are away; infinite of one."""
-    return _student(_z(level), n - 1) if n > 1 else math.inf
+    return NormalDist().cdf(-math.sqrt(n / (n - 1)) * _student(_z(level), n - 1)) if n > 1 else 0.0
 
 
 def _student(z: float, freedom: int) -> float:
