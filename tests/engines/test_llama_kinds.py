@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dockyard.errors import ContextOverflow, InvalidRequest, LoadFailed, UnsupportedFormat, UnsupportedParameter
+from dockyard.errors import ContextOverflow, InvalidRequest, UnsupportedFormat, UnsupportedParameter
 from dockyard.fleet.runner import Runner
 from dockyard.types import Chunk, Kind, Message, Request, Result, Sampling
 
@@ -303,5 +303,5 @@ async def test_an_unknown_architecture_says_so(driver: str, starter_gguf: Path, 
     odd = of_another_architecture(starter_gguf, tmp_path / "odd.gguf")
     files = msgspec.structs.replace(smol(starter_gguf), weights=(str(odd),))
     runner, _ = prepare(files, driver, tmp_path / "log", context=256, parallel=1, threads=1)
-    with pytest.raises(LoadFailed, match="unknown model architecture"):
+    with pytest.raises(UnsupportedFormat, match="unknown model architecture"):
         await runner.start()

@@ -6,10 +6,12 @@ import os
 import signal
 from pathlib import Path
 
-from dockyard.errors import LoadFailed, WorkerCrashed
+from dockyard.errors import LoadFailed, UnsupportedFormat, WorkerCrashed
 from dockyard.fleet.runner import Exit
 
 TAIL_LINES = 20
+_UNKNOWN = "unknown model architecture"
+"""llama.cpp's words for a model that is whole and not of its kind: no failure of the server."""
 
 
 def tail(path: Path, lines: int = TAIL_LINES, *, start: int = 0) -> list[str]:
@@ -36,10 +38,13 @@ def how_it_ended(status: int) -> str:
         return f"killed by signal {-status}"
 
 
-def explained(error: LoadFailed, log: list[str]) -> LoadFailed:
+def explained(error: LoadFailed, log: list[str]) -> LoadFailed | UnsupportedFormat:
     """Native code throws little and logs much: its first line about an error says what the trouble is."""
     found = (line.partition(" E ")[2] for line in log if " E " in line)
     first = next(found, None)
+    if first and _UNKNOWN in first:
+        hint = "a newer version of the engine may know it; `dockyard explain` says which engines there are"
+        return UnsupportedFormat(f"{error.message}: {first.strip()}", hint=hint)
     return LoadFailed(f"{error.message}: {first.strip()}", hint=error.hint) if first else error
 
 
