@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._bars import Row
-from benchmarks._serving import dockyard
+from benchmarks._serving import dockyard, post
 from benchmarks.evaluate._material import (
     LM_EVAL,
     as_folder,
@@ -34,6 +34,9 @@ from dockyard.cli import call
 TOLERANCE = 1e-4
 BEGIN = "<|im_start|>"
 ITEMS, TEXTS = 60, 8
+FLOAT32 = {"llamacpp.cache_type_k": "f32", "llamacpp.cache_type_v": "f32", "llamacpp.flash_attn": "off"}
+"""So that keys and values are no shorter on the one side than on the other: llama.cpp's own default halves them."""
+
 TOGETHER = 4
 """Requests of the harness at once, as ours are: a prompt is scored as slowly as an answer of its length is written, and
 of weights in float32 four answers take little longer than one."""
@@ -94,6 +97,7 @@ def rows() -> Iterator[Row]:
         home = folder / "home"
         _quietly(home, "package", str(full), "full")
         with dockyard(home) as (url, _):
+            post(f"{url}/api/dockyard/load", {"model": "full", "options": {"flags": FLOAT32}}, timeout=300)
             yield from _rows("dockyard eval", _ours(home, folder, url), theirs)
             yield from _rows("dockyard eval harness", _own_model(program, home, folder, url), theirs)
             asked = f"base_url={url}/v1/completions,num_concurrent={TOGETHER}"
