@@ -6,6 +6,7 @@ The loss is the divergence from the model before quantisation on the same text, 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -33,7 +34,7 @@ def train_and_write(job: Job, params: Any, checkpoint: Checkpoint, runs: Sequenc
     import numpy as np
 
     openvino, nncf = library("openvino"), library("nncf")
-    with threads(checkpoint.model):
+    with threads(checkpoint.model), _operations(job):
         trained = train(job, params, checkpoint, runs)
     graph = openvino.Core().read_model(folder / "openvino_model.xml")
     nodes = {
@@ -71,8 +72,6 @@ def train(job: Job, params: Any, checkpoint: Checkpoint, runs: Sequence[Sequence
     ids = torch.tensor([list(run) for run in runs])
     with torch.inference_mode():
         teacher = [torch.log_softmax(model(input_ids=row[None]).logits[0].float(), -1).half() for row in ids]
-    job.note("NNCF builds its extension the first time, which takes a minute or two")
-    _build_extension()
     quantised = nncf.compress_weights(
         model,
         mode=nncf.CompressWeightsMode.INT4_SYM if params.symmetric else nncf.CompressWeightsMode.INT4_ASYM,
@@ -113,8 +112,25 @@ def train(job: Job, params: Any, checkpoint: Checkpoint, runs: Sequence[Sequence
     return nncf.strip(quantised.eval(), do_copy=False, strip_format=nncf.StripFormat.DQ)
 
 
+@contextlib.contextmanager
+def _operations(job: Job) -> Iterator[None]:
+    """Inside it NNCF has its compiled operations, or, without a compiler, torch's, more slowly.
+
+    NNCF would have torch compile the latter at their first call, which needs the compiler that is not there.
+    """
+    torch = library("torch")
+    from nncf.torch.quantization.extensions import QuantizedFunctionsCPU, ReferenceQuantizedFunctions
+
+    if QuantizedFunctionsCPU._loaded_namespace is None:
+        job.note("NNCF builds its extension the first time, which takes a minute or two")
+        _build_extension()
+    plain = QuantizedFunctionsCPU._loaded_namespace is ReferenceQuantizedFunctions
+    with torch.compiler.set_stance("force_eager") if plain else contextlib.nullcontext():
+        yield
+
+
 def _build_extension() -> None:
-    """Compile NNCF's operations, or load what was compiled; without a compiler it goes on with torch's, more slowly.
+    """Compile NNCF's operations, or load what was compiled.
 
     A build that was killed leaves a file that the next one waits for until it gives up. Under a lock that ends with its
     holder, such a file is nobody's. NNCF would load it in a pool of threads that it leaves open.
@@ -122,8 +138,6 @@ def _build_extension() -> None:
     from filelock import FileLock
     from nncf.torch.quantization.extensions import QuantizedFunctionsCPU, QuantizedFunctionsCPULoader
 
-    if QuantizedFunctionsCPU._loaded_namespace is not None:
-        return
     folder = Path(QuantizedFunctionsCPULoader.get_build_dir())
     with FileLock(str(folder.with_name(f"{folder.name}.lock"))):
         (folder / "lock").unlink(missing_ok=True)
