@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -62,18 +64,17 @@ def test_scale_estimation_with_given_text(refit_store: Store, tmp_path: Path) ->
 def test_the_four_bit_numbers_that_were_trained_are_served(
     refit_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a compiler, since building NNCF's operations takes longer than training with torch's; nothing else may
-    try to compile then."""
-    from torch._dynamo.utils import counters
-
-    counters.clear()
+    """Without a compiler, since building NNCF's operations takes longer than training with torch's; nor may torch try
+    to compile those then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._inductor.compile_fx")  # else whether it can be tried hangs on earlier tests
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     text = tmp_path / "text.txt"
     text.write_text("The harbour was quiet that morning, and the first ship came in at seven. " * 20)
     told = {"to": "openvino-int4-qat", "calibration": text, "samples": 4, "tokens": 32, "steps": 2, "rank": 4}
     make(refit_store, "quantize", "tiny", name="trained", **told)
-    assert not counters["frames"]
     assert "INT4" in (model_files(refit_store, "trained").facts.quantization or "")
     assert _kl(refit_store, "trained") < 0.2  # random numbers in their place make 1
 
