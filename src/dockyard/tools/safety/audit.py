@@ -62,15 +62,18 @@ class Audit:
 
     def __init__(self, home: Path, most_bytes: int = MOST_BYTES) -> None:
         self.path = home / "mcp" / "audit.jsonl"
+        self._head_path = self.path.with_name("audit.head")
         self.lost = 0
         self._most = most_bytes
+        self._kept: tuple[tuple[int, ...], _Head] | None = None
+        """The head that this process wrote last, and what its file looked like then."""
         self._lock: contextlib.AbstractContextManager[object] | None = None
 
     def write(self, facts: dict[str, Json]) -> None:
         """Add a line. A disk that is full stops no call: the line is lost, counted and told to the server's log."""
         try:
             with self._turn():
-                head = self._mended(self._known())
+                head = self._mine() or self._mended(self._known())
                 if head.size >= self._most:
                     self._put_aside(head)
                 line = json.dumps({"number": head.number + 1, "previous": head.hash, **facts}, ensure_ascii=True)
@@ -130,7 +133,7 @@ class Audit:
 
     def _put_aside(self, head: _Head) -> None:
         self.path.rename(self._aside(head))
-        head.first = head.number + 1
+        head.first, head.size = head.number + 1, 0
 
     def _aside(self, head: _Head) -> Path:
         return self.path.with_name(f"audit-{head.first:012d}.jsonl")
@@ -140,6 +143,19 @@ class Audit:
             return msgspec.json.decode(self._head_path.read_bytes(), type=_Head)
         except FileNotFoundError:
             return _Head()
+
+    def _mine(self) -> _Head | None:
+        """The head that this process wrote, if nobody wrote since.
+
+        Two writes in one tick of the file system's clock leave the same stamp; the second made the log longer.
+        """
+        try:
+            if self._kept is None or _stamp(self._head_path.stat()) != self._kept[0]:
+                return None
+            head = self._kept[1]
+            return head if self.path.stat().st_size == head.size else None
+        except FileNotFoundError:
+            return None
 
     def _known(self) -> _Head:
         """The head, or where that is damaged, one made of the last line: calls are written down all the same."""
@@ -176,12 +192,9 @@ class Audit:
         descriptor = os.open(self._head_path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, msgspec.json.encode(head).ljust(HEAD_BYTES - 1) + b"\n")
+            self._kept = (_stamp(os.fstat(descriptor)), head)
         finally:
             os.close(descriptor)
-
-    @property
-    def _head_path(self) -> Path:
-        return self.path.with_name("audit.head")
 
     def _turn(self) -> contextlib.AbstractContextManager[object]:
         if self._lock is None:
@@ -245,6 +258,10 @@ def _append(path: Path, size: int, line: bytes) -> int:
     finally:
         os.close(descriptor)
     return size + len(line)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _hash(line: str) -> str:
