@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from dockyard import scorers
 from dockyard.errors import InvalidRequest, NotFound
+from dockyard.ops._yaml import decoded
 from dockyard.ops.dataset.records import rows
 from dockyard.ops.evaluate.result import digest_of
 from dockyard.scorers import Chosen, Item, Scorer
@@ -105,7 +106,7 @@ def read_suite(path: Path) -> Suite:
 def parse(data: bytes, where: str) -> Suite:
     """A suite from YAML; ``where`` is named in errors."""
     try:
-        return msgspec.yaml.decode(data, type=Suite)
+        return decoded(data, Suite)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         known = ", ".join(Suite.__struct_fields__)
         hint = f"a suite's keys: {known}" if "unknown field" in str(error) else None

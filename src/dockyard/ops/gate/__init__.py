@@ -32,6 +32,7 @@ from dockyard.artifact.proof.keys import PrivateKey, PublicKey
 from dockyard.artifact.proof.signing import attest, signed, vouched
 from dockyard.artifact.reference import familiar, parse
 from dockyard.errors import InvalidRequest, NotFound
+from dockyard.ops._yaml import decoded
 from dockyard.ops.evaluate.result import Run, digest_of
 from dockyard.ops.report import moment, newest, reports
 from dockyard.types import Json, Reference
@@ -143,7 +144,7 @@ def read(path: Path) -> tuple[Gate, str]:
     """The gate in a YAML file, and the file's digest. Raises NotFound, and InvalidRequest that names the place."""
     try:
         data = path.read_bytes()
-        found = msgspec.yaml.decode(data, type=Gate)
+        found = decoded(data, Gate)
     except FileNotFoundError:
         raise NotFound(f"there is no gate in {path}", param=str(path)) from None
     except (msgspec.ValidationError, msgspec.DecodeError) as error:

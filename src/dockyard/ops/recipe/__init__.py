@@ -29,6 +29,7 @@ from msgspec import Meta
 
 from dockyard.artifact.digest import of_bytes
 from dockyard.errors import InvalidRequest, NotFound
+from dockyard.ops._yaml import decoded
 from dockyard.ops.gate import Gate
 from dockyard.types import Json
 
@@ -94,7 +95,7 @@ def changed(opened: Opened, *, base: str | None = None, name: str | None = None,
 def _decoded(path: Path, folder: Path) -> Opened:
     try:
         data = path.read_bytes()
-        return Opened(recipe=msgspec.yaml.decode(data, type=Recipe), folder=folder, digest=of_bytes(data))
+        return Opened(recipe=decoded(data, Recipe), folder=folder, digest=of_bytes(data))
     except (FileNotFoundError, IsADirectoryError):
         known = ", ".join(each.stem for each in sorted(SHIPPED.glob("*.yaml")))
         raise NotFound(
