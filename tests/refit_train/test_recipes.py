@@ -132,6 +132,8 @@ def test_an_adapter_meets_its_base_again(tmp_path: Path) -> None:
         ("{from: texts.jsonl}", "{validation: 0.1}", "does not say what it is from"),
         ("publish: small:good", "gate: {rules: [{metric: x, min: 1}]}", "a gate needs evaluations"),
         ("name: small", "name: Small One", "name"),
+        ("publish: small:good", "base: other", r"line 12: 'base' was said in line 3 already"),
+        ("method: full, steps: 6", "method: full, steps: 6, steps: 7", "line 8: 'steps' was said in line 8 already"),
     ],
 )
 def test_a_wrong_recipe_is_refused_before_work(old: str, new: str, reason: str, shelf: Store, tmp_path: Path) -> None:
@@ -143,6 +145,19 @@ def test_a_wrong_recipe_is_refused_before_work(old: str, new: str, reason: str, 
     with pytest.raises(InvalidRequest, match=reason):
         run(shelf, read(path))
     assert len(shelf.entries(everything=True)) == before
+
+
+def test_a_step_takes_a_file_beside_the_recipe_as_data(tmp_path: Path) -> None:
+    store, path = kitchen(tmp_path)
+    step = "- tune: {data: texts.jsonl, steps: 1, length: 64, threads: 1}"
+    path.write_text(f"name: small\nbase: tiny\nsteps:\n  {step}\n")
+    assert [each.state for each in plan(store, read(path))] == ["to do"]
+    made = history(store, run(store, read(path)).digest)
+    assert {each.role for each in made} >= {"base", "data"}
+    with (path.parent / "texts.jsonl").open("a") as broken:
+        broken.write('{"text": 3}\n')
+    with pytest.raises(InvalidRequest, match=r"texts\.jsonl:\d+: "):
+        plan(store, read(path))
 
 
 def test_missing_files_and_models_are_named(shelf: Store, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dockyard.artifact.manifest import Parent, read_artifact
 from dockyard.artifact.store import Store
 from dockyard.errors import InvalidRequest, NotFound
 from dockyard.ops import Inputs, Params, Takes, read_params
-from dockyard.ops.data import DataParams
+from dockyard.ops.data import DataParams, create
 from dockyard.ops.recipe import Opened, Step
 from dockyard.types import Json
 
@@ -96,6 +96,8 @@ def inputs_of(
                 artifacts.append(_parent(store, made[word], takes.role))
             elif takes.kind == "file" and isinstance(path, Path):
                 files[f"{takes.role}/{at}{path.suffix}"] = store.add_file(path).digest
+            elif takes.kind == "data" and isinstance(path, Path):
+                artifacts.append(_parent(store, create(store, [path]).entry.descriptor.digest, takes.role))
             elif word in opened.recipe.data or word in labels_of(opened):
                 missing.append(word)
                 if takes.kind == "artifact":
