@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from dockyard.artifact.store import Store
 from dockyard.cli import call
 from dockyard.ops import planning
-from dockyard.ops.planning import Cost, admit
+from dockyard.ops.planning import Cost, admit, fastest
 
 
 @pytest.fixture
@@ -73,3 +74,19 @@ def test_what_can_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreFull):
         admit(store, Cost(memory=1, disk=1 << 60, seconds=1), machine, "tune")
     assert planning.forward_seconds(10**9, 1000) > planning.forward_seconds(10**6, 1000)
+
+
+def test_a_busy_machine_is_not_taken_for_a_slow_one() -> None:
+    """All runs but one wait for their turn; on an idle machine many are made, and soon enough."""
+    now = [0.0]
+
+    def runs(*seconds: float) -> Iterator[None]:
+        for each in seconds:
+            now[0] += each
+            yield
+
+    waiting = runs(0.1, 0.06, 0.001, 0.08, 0.1, 0.1, 0.1)
+    assert fastest(lambda: next(waiting), lambda: now[0]) == pytest.approx(0.001)
+    idle = runs(*[0.002] * 100)
+    assert fastest(lambda: next(idle), lambda: now[0]) == pytest.approx(0.002)
+    assert len(list(idle)) < 80
