@@ -128,6 +128,14 @@ async def test_a_changed_model_is_noticed_and_words_still_find(bench: Bench) -> 
     bench.whole()
 
 
+async def test_a_rebuild_leaves_one_collection_whoever_had_it_open(bench: Bench) -> None:
+    await bench.sync()
+    bench.base.close()
+    await bench.sync(rebuild=True)
+    assert [one.name for one in (bench.base.folder / "vectors").iterdir()] == ["a2"]
+    bench.whole()
+
+
 def _other(made: Recipe) -> Recipe:
     return msgspec.structs.replace(made, probe=bytes(reversed(made.probe)))
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from knowledge_postgres import fetched, running
 
-from dockyard.knowledge.model import Only, Row
-from dockyard.knowledge.vectors import Place, Vectors, open_vectors
+from dockyard.errors import NotFound, SettingsError, SourceUnreachable
+from dockyard.knowledge.bases import Bases
+from dockyard.knowledge.model import Only, Recipe, Row
+from dockyard.knowledge.vectors import Place, Vectors, open_vectors, tried
 
 WIDTH = 8
 CACHE = Path(os.environ.get("DOCKYARD_TEST_CACHE", Path(__file__).parents[2] / ".venv" / "test-models"))
@@ -139,3 +141,41 @@ def test_an_index_of_vectors_finds_as_many_as_may_be_seen(
         assert found[0].row.text == "passage 5999"
     finally:
         vectors.drop()
+
+
+def test_a_store_that_is_none_or_cannot_be_used_is_told_before_a_base_is_made() -> None:
+    with pytest.raises(NotFound, match="no vector store 'nope'"):
+        tried("nope", "")
+    pytest.importorskip("lancedb")
+    tried("lancedb", "")
+    with pytest.raises(SettingsError, match="takes no URL"):
+        tried("lancedb", "http://127.0.0.1:1")
+    pytest.importorskip("pgvector")
+    with pytest.raises(SettingsError, match="the URL of a PostgreSQL"):
+        tried("pgvector", "mysql://127.0.0.1/x")
+    with pytest.raises(SourceUnreachable, match="can't be used"):
+        tried("pgvector", "postgresql://nobody@127.0.0.1:1/x")
+    pytest.importorskip("qdrant_client")
+    with pytest.raises(SourceUnreachable, match="can't be used"):
+        tried("qdrant", "http://127.0.0.1:1")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bases_of_one_name_in_two_homes_share_a_database(pgvector_url: str, tmp_path: Path) -> None:
+    tried("pgvector", pgvector_url)
+    made = Recipe(name="rules", embedder="echo", dimension=WIDTH, store="pgvector", url=pgvector_url)
+    homes = [Bases(tmp_path / name) for name in ("one", "two")]
+    try:
+        found = []
+        for place, bases in enumerate(homes):
+            base = bases.create(made)
+            vectors = base.vectors(base.recipe(), "a1")
+            vectors.rollback("")
+            vectors.add([row(place, 0, "boats pay a fee")])
+            found.append((vectors, vectors.commit()))
+        assert [[one.doc for one in store.rows(mark, [0, 1])] for store, mark in found] == [[0], [1]]
+        for bases in homes:
+            bases.remove("rules")
+    finally:
+        for bases in homes:
+            bases.close()

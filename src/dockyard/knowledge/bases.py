@@ -48,7 +48,10 @@ class Base:
             return ledger.recipe
 
     def place(self, recipe: Recipe, name: str) -> Place:
-        collection = name if not recipe.url else f"dockyard_{self.name}_{name}".replace("-", "_").replace(".", "_")
+        collection = name
+        if recipe.url:
+            parts = ["dockyard", self.name, recipe.mark, name]
+            collection = "_".join(part for part in parts if part).replace("-", "_").replace(".", "_")
         return Place(folder=self.folder / "vectors", name=collection, dimension=recipe.dimension, url=recipe.url)
 
     def vectors(self, recipe: Recipe, name: str) -> Vectors:
@@ -58,12 +61,12 @@ class Base:
                 self._stores[name] = open_vectors(recipe.store, self.place(recipe, name))
             return self._stores[name]
 
-    def forget(self, name: str) -> None:
-        """Close and drop a collection that is not in use any more."""
+    def forget(self, recipe: Recipe, name: str) -> None:
+        """Close and drop a collection that is not in use any more, whoever had it open."""
+        store = self.vectors(recipe, name)
         with self._guard:
-            store = self._stores.pop(name, None)
-        if store is not None:
-            store.drop()
+            self._stores.pop(name, None)
+        store.drop()
 
     def documents(self) -> tuple[str, list[Document]]:
         """A mark of the state, and the documents in it; from memory as long as nothing has changed."""
@@ -118,9 +121,12 @@ class Bases:
             raise Conflict(
                 f"there is a knowledge base {recipe.name!r} already", param="name", hint="`dockyard knowledge ls`"
             )
+        made = msgspec.structs.replace(
+            recipe, created=recipe.created or time.time(), mark=secrets.token_hex(4) if recipe.url else ""
+        )
         with self.making(recipe.name) as part:
             with Ledger(part / LEDGER, create=True) as ledger:
-                ledger.write_recipe(msgspec.structs.replace(recipe, created=recipe.created or time.time()))
+                ledger.write_recipe(made)
         return self.get(recipe.name)
 
     @contextlib.contextmanager

@@ -33,14 +33,17 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def recipe(wishes: Wishes, models: Models, store: Store | None) -> Recipe:
-    """Asks the embedding model once. Raises InvalidRequest where none can be chosen, and what the models raise."""
+    """Tries the vector store and asks the embedding model once. Raises InvalidRequest where none can be chosen, and
+    what store and models raise."""
     import asyncio
 
     from dockyard.knowledge.chunkers import chosen
     from dockyard.knowledge.model import check_name
+    from dockyard.knowledge.vectors import tried
 
     check_name(wishes.name)
     chosen(wishes.cut.chunker)
+    await asyncio.to_thread(tried, wishes.store, wishes.url)
     embedder, reranker = wishes.embedder, wishes.reranker
     if (not embedder or not reranker) and store is not None:
         able = await asyncio.to_thread(able_models, store)

@@ -68,7 +68,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``embedder`` makes the vectors, of ``dimension`` numbers; ``probe`` is the vector of a known sentence, by which a
     changed model is noticed. ``query_prefix`` and ``passage_prefix`` go before what is embedded. ``reranker`` is "" for
-    none. ``store`` names the vector store and ``url`` where it is, if it is no file.
+    none. ``store`` names the vector store and ``url`` where it is, if it is no file; ``mark`` tells the collections of
+    bases of one name apart, on a server that several homes use.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cut: Cut = Cut()
     store: str = "lancedb"
     url: str = ""
+    mark: str = ""
     owner: str = ""
     title: str = ""
     about: dict[str, Json] = {}

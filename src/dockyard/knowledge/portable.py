@@ -100,7 +100,9 @@ def _write(base: Base, folder: Path) -> Packed:
             bare = [encode(msgspec.structs.replace(row, vector=b"")).decode() for row in rows]
             writer.write_table(pyarrow.table({"row": bare, "vector": [row.vector for row in rows]}, schema=schema))
             count += len(rows)
-    packed = Packed(recipe=msgspec.structs.replace(recipe, url="", owner=""), documents=len(shared), passages=count)
+    packed = Packed(
+        recipe=msgspec.structs.replace(recipe, url="", mark="", owner=""), documents=len(shared), passages=count
+    )
     (folder / RECIPE).write_bytes(msgspec.json.format(msgspec.json.encode(packed)))
     return packed
 

@@ -301,7 +301,7 @@ def _write(
     base: Base, ledger: Ledger, work: Work, recipe: Recipe, changes: _Changes, options: Options, told: Told
 ) -> None:
     """The index first, then the ledger, which makes it count."""
-    old, snapshot = ledger.place, ledger.snapshot
+    old, snapshot, before = ledger.place, ledger.snapshot, ledger.recipe
     place = f"a{int(old[1:]) + 1}" if options.rebuild else old
     total = work.missing()[0]
     wrote = False
@@ -329,6 +329,6 @@ def _write(
         recipe=options.recipe,
     )
     if place != old:
-        base.forget(old)
+        base.forget(before, old)
     elif wrote:
         base.vectors(recipe, place).tidy(snapshot)

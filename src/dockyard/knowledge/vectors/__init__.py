@@ -9,6 +9,8 @@ returned, and see just that. A writer that was killed leaves something behind, w
 
 from __future__ import annotations
 
+import secrets
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -74,6 +76,21 @@ class Vectors(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def tried(kind: str, url: str) -> None:
+    """Open a store as a base would, and where it is a server make a collection and drop it. Raises what opening and
+    writing raise."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_vectors(
+            kind, Place(folder=Path(folder), name=f"dockyard_try_{secrets.token_hex(4)}", dimension=4, url=url)
+        )
+        try:
+            if url:
+                store.rollback("")
+                store.drop()
+        finally:
+            store.close()
 
 
 def open_vectors(kind: str, place: Place) -> Vectors:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dockyard.errors import ArtifactError
+from dockyard.errors import ArtifactError, SettingsError
 from dockyard.knowledge.model import Found, Only, Row
 from dockyard.knowledge.vectors import Place
 
@@ -34,6 +34,8 @@ class LanceVectors:
         import lancedb
         import pyarrow
 
+        if place.url:
+            raise SettingsError("lancedb keeps vectors in the base's folder and takes no URL", hint="leave --url out")
         self._arrow: Any = pyarrow
         self._place = place
         self._folder = place.folder / place.name

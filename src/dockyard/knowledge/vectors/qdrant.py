@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dockyard.errors import SourceUnreachable
 from dockyard.knowledge.claims import words as terms_of
 from dockyard.knowledge.model import Found, Only, Row
 from dockyard.knowledge.vectors import Place
@@ -31,7 +32,7 @@ class QdrantVectors:
         self._place = place
         self._models: Any = models
         if place.url:
-            self._client = QdrantClient(url=place.url, timeout=60)
+            self._client: Any = _Server(QdrantClient(url=place.url, timeout=60, check_compatibility=False))
         else:
             self._client = QdrantClient(path=str(place.folder / place.name))
         self._next = 1
@@ -155,6 +156,26 @@ class QdrantVectors:
 
     def close(self) -> None:
         self._client.close()
+
+
+class _Server:
+    """A client whose failures are told as those of a server that can't be used."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        from qdrant_client.http.exceptions import ApiException
+
+        found = getattr(self._client, name)
+
+        def call(*args: Any, **named: Any) -> Any:
+            try:
+                return found(*args, **named)
+            except ApiException as error:
+                raise SourceUnreachable(f"the vector store can't be used: {error}") from error
+
+        return call
 
 
 def _number(term: str) -> int:
