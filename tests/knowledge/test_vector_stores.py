@@ -92,6 +92,16 @@ def test_files_are_taken_in_and_found(client: Any, store: Any) -> None:
     assert "Mira Oldane" in text.data[0].text
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"rewrite_query": True}, {"ranking_options": {"ranker": "best"}},
+     {"ranking_options": {"hybrid_search": {"text_weight": 1, "embedding_weight": 0}}}],
+)  # fmt: skip
+def test_what_a_search_does_not_do_is_refused(client: Any, store: Any, asked: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError):
+        client.vector_stores.search(store.id, query="boats", extra_body=asked)
+
+
 def test_a_broken_file_says_why_and_is_taken_out(client: Any, store: Any) -> None:
     bad = client.files.create(file=("scan.pdf", io.BytesIO(b"%PDF-1.7 no more")), purpose="assistants")
     told = client.vector_stores.files.create_and_poll(bad.id, vector_store_id=store.id, poll_interval_ms=100)
@@ -107,6 +117,18 @@ def test_stores_are_their_owners(server: Any, client: Any, store: Any) -> None:
         with pytest.raises(openai.NotFoundError):
             other.vector_stores.search(store.id, query="boats")
         assert store.id not in [one.id for one in other.vector_stores.list().data]
+        said = []
+        for id in (store.id, "vs_nowhere"):
+            tool = {"type": "file_search", "vector_store_ids": [id]}
+            for ask in (
+                lambda id=id: other.vector_stores.retrieve(id),
+                lambda tool=tool: other.responses.create(model="smollm2", input="boats", tools=[tool]),
+            ):
+                with pytest.raises(openai.NotFoundError) as told:
+                    ask()
+                said.append(told.value.response.text.replace(id, "ID"))
+        assert said[:2] == said[2:]
+        assert store.id not in "".join(said)
     assert store.id in [one.id for one in client.vector_stores.list().data]
 
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import msgspec
 
-from dockyard.api._knowledge import bases
 from dockyard.api._responses_wire import Item
 from dockyard.api._site import Site
 from dockyard.api._vector_wire import Ranking, hit_told
-from dockyard.errors import InvalidRequest, NotFound, UnsupportedParameter
+from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.types import Call, Json, Principal
 
 RESULTS = "file_search_call.results"
@@ -71,13 +70,10 @@ async def check(site: Site, principal: Principal, call: Call) -> None:
 
 
 def _check(site: Site, principal: Principal, names: tuple[str, ...]) -> None:
-    from dockyard.api.vector_stores import touch
+    from dockyard.api.vector_stores import known, touch
 
     for name in names:
-        base = bases(site).get(name)
-        free = site.trusted or site.keyring.open or "manage" in principal.scopes
-        if not free and base.recipe().owner not in ("", principal.name):
-            raise NotFound(f"there is no vector store {name!r:.80}", param="tools")
+        base, _ = known(site, principal, name, "tools")
         touch(base)
 
 

@@ -97,11 +97,12 @@ class ChangeFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Ranking(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``ranker`` "none" leaves the fused order; ``score_threshold`` drops hits below it."""
+    """``ranker`` "none" leaves the fused order, any other is the store's own; ``score_threshold`` drops hits below it.
+    Lists are always fused by rank: weights of ``hybrid_search`` are refused."""
 
-    ranker: Annotated[str, Meta(max_length=64)] = "auto"
+    ranker: Literal["auto", "none", "default-2024-11-15", "default_2024_08_21"] = "auto"
     score_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    hybrid_search: Json = None
+    hybrid_search: None = None
 
 
 class SearchStore(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -132,6 +133,14 @@ def cut_of(asked: CreateStore) -> Cut:
             "chunk_overlap_tokens is at most half of max_chunk_size_tokens",
             param="chunking_strategy.static.chunk_overlap_tokens",
         ) from None
+
+
+def refuse_rewriting(asked: bool) -> None:
+    """No model is named that could word a query anew."""
+    if asked:
+        raise UnsupportedParameter(
+            "a query is searched for as it is", param="rewrite_query", hint="give several wordings as a list"
+        )
 
 
 def refuse_chunking(strategy: Chunking | None) -> None:

@@ -24,6 +24,7 @@ from dockyard.api._vector_wire import (
     cut_of,
     hit_told,
     page_told,
+    refuse_rewriting,
     store_told,
 )
 from dockyard.errors import Forbidden, InvalidRequest, NotFound
@@ -47,15 +48,28 @@ def routes(site: Site) -> Routes:
 async def opened(site: Site, request: Asking, store_id: str, *, change: bool = False) -> tuple[Base, Principal]:
     """A store that the caller may use, or with ``change`` may change. Raises NotFound and Forbidden."""
     principal = await site.principal(dict(request.scope["headers"]))
-    base = await asyncio.to_thread(bases(site).get, store_id)
-    owner = (await asyncio.to_thread(base.recipe)).owner
-    free = site.trusted or site.keyring.open or "manage" in principal.scopes
-    if not free and owner not in ("", principal.name):
-        raise NotFound(f"there is no vector store {store_id!r:.80}", param="vector_store_id")
-    if change and not free and owner != principal.name:
+    base, owner = await asyncio.to_thread(known, site, principal, store_id, "vector_store_id")
+    if change and not _free(site, principal) and owner != principal.name:
         raise Forbidden(f"key {principal.name!r} may not change vector store {store_id!r:.80}")
     await asyncio.to_thread(feeds(site).look, base)
     return base, principal
+
+
+def known(site: Site, principal: Principal, store_id: str, param: str) -> tuple[Base, str]:
+    """A store that the caller may use, and whose it is. Raises NotFound, the same for one that is another key's as for
+    one that is not there, and with no names of others."""
+    try:
+        base = bases(site).get(store_id)
+        owner = base.recipe().owner
+    except (NotFound, InvalidRequest):
+        base, owner = None, ""
+    if base is None or not (_free(site, principal) or owner in ("", principal.name)):
+        raise NotFound(f"there is no vector store {store_id!r:.80}", param=param, hint="`GET /v1/vector_stores`")
+    return base, owner
+
+
+def _free(site: Site, principal: Principal) -> bool:
+    return site.trusted or site.keyring.open or "manage" in principal.scopes
 
 
 def _told(site: Site, base: Base) -> dict[str, Any]:
@@ -147,7 +161,7 @@ def _reading(site: Site) -> list[Any]:
 
 
 def _listed(site: Site, principal: Principal) -> list[dict[str, Any]]:
-    free = site.trusted or site.keyring.open or "manage" in principal.scopes
+    free = _free(site, principal)
     every = bases(site).all()
     return [_told(site, base) for base in every if free or base.recipe().owner in ("", principal.name)]
 
@@ -164,6 +178,7 @@ def _search(site: Site) -> Any:
         from dockyard.knowledge.retrieve import search as run
 
         base, principal = await opened(site, request, store_id)
+        refuse_rewriting(data.rewrite_query)
         await asyncio.to_thread(touch, base)
         first, *others = [data.query] if isinstance(data.query, str) else data.query
         found = await run(base, FleetModels(site.fleet, key=principal.name), first, options_of(site, principal, data))
