@@ -18,9 +18,11 @@ from dockyard.engines._llama_answer import error_of
 from dockyard.errors import DockyardError, EngineError, WorkerCrashed
 from dockyard.types import Json
 
-PACE = 0.02
+PACE = 0.03
 """Seconds between two looks at an answer under way. Each wakes this process, which delays the next token by what
 that takes, where every core computes."""
+EARLY = (b'"prompt_progress":', b'"role":')
+"""What is in events before the first token, which nobody shall wait for."""
 
 
 class Door:
@@ -90,7 +92,8 @@ class Door:
                         if line.startswith(b"data: {"):
                             if receive(line[6:]):
                                 return
-                            connection.pace()
+                            if not any(word in line for word in EARLY):
+                                connection.pace()
                         elif line.startswith(b"data: [DONE]"):
                             return
                         else:
