@@ -16,8 +16,10 @@ from dockyard.errors import EngineError
 from dockyard.guards import Guard
 from dockyard.knowledge.answer import NOT_FOUND, Ask, ask
 from dockyard.knowledge.bases import Base, Bases
+from dockyard.knowledge.checking import Checker
 from dockyard.knowledge.claims import words
 from dockyard.knowledge.evaluate import answers, ranks, retrieval
+from dockyard.knowledge.evidence import evidence
 from dockyard.knowledge.making import Wishes, recipe
 from dockyard.knowledge.model import Search, Source
 from dockyard.knowledge.models import ClientModels
@@ -94,6 +96,44 @@ async def test_what_a_model_writes_is_left_out_where_no_passage_carries_it(desk:
     desk.models.said = "Ask the captain."
     found = await ask([desk.base], desk.models, "Which berth is kept free for the lifeboat?", Ask(writer="w"))
     assert (found.how, "Halcyon" in found.text) == ("quote", True)
+
+
+async def test_an_answer_rests_on_the_sentence_that_answers(desk: Desk) -> None:
+    """A small writer picks another fact, which the passage carries as well."""
+    question = "Which berth is kept free for the lifeboat?"
+    desk.models.said = "The harbour master is Mira Oldane [1]."
+    found = await ask([desk.base], desk.models, question, Ask(writer="w"))
+    assert (found.how, found.text) == ("quote", "Berth 7 is kept free for the lifeboat Halcyon. [1]")
+    assert found.dropped == ("The harbour master is Mira Oldane.",)
+    desk.models.said = "The harbour master is Mira Oldane [1]. Berth 7 is kept free for the lifeboat [1]."
+    found = await ask([desk.base], desk.models, question, Ask(writer="w"))
+    assert (found.how, len(found.citations)) == ("model", 2)
+
+
+async def test_a_streamed_answer_waits_for_the_sentence_that_answers(desk: Desk) -> None:
+    question = "Which berth is kept free for the lifeboat?"
+    hits = (await search(desk.base, desk.models, question, Search())).hits
+    there = await evidence(hits, desk.models, desk.base.recipe(), question)
+    told = Checker(hits, there.anchor)
+    assert told.add("The harbour master is Mira Oldane [1]. Berth 7 is") == ""
+    assert told.add(" kept free for the lifeboat [1]. The fine is").startswith("The harbour master is Mira Oldane. [")
+    told.end()
+    assert not told.empty
+    other = Checker(hits, there.anchor)
+    assert other.add("The harbour master is Mira Oldane [1]. The ferry") + other.end() == ""
+    assert (other.empty, other.annotations) == (True, [])
+    assert Checker(hits).add("The harbour master is Mira Oldane [1]. The ferry") != ""
+
+
+async def test_a_query_as_long_as_a_story_is_not_ranked_again(desk: Desk) -> None:
+    asked = "Which berth is kept free for the lifeboat? "
+    short = (await search(desk.base, desk.models, asked, Search())).hits
+    story = asked + "It was a dark night and nobody had said a word. " * 10
+    ranked = (await search(desk.base, desk.models, story, Search())).hits
+    assert [one.chunk for one in ranked] == [
+        one.chunk for one in (await search(desk.base, desk.models, story, Search(rerank=False))).hits
+    ]
+    assert short[0].score > 0.9
 
 
 async def test_a_guard_holds_a_passage_back(desk: Desk) -> None:

@@ -32,6 +32,8 @@ class Grounded(msgspec.Struct, kw_only=True):
     queries: tuple[str, ...] = ()
     best: Any = None
     """The sentence to quote where the model says nothing that holds: a ``knowledge.claims.Support``."""
+    anchor: Any = None
+    """The sentence on which the answer has to rest, if one is sure enough for that."""
     confidence: float = 0.0
     held_back: int = 0
     checks: bool = True
@@ -73,6 +75,7 @@ async def _grounded(parts: Parts, call: Call, question: str, turns: Sequence[Mes
         hits=tuple(hits),
         queries=(query,),
         best=there.best,
+        anchor=there.anchor,
         confidence=there.probability,
         held_back=held_back,
         checks="response_format" not in call.request.extra,
@@ -170,12 +173,12 @@ async def _checked(call: Call, grounded: Grounded, chunks: Chunks) -> Chunks:
     """The answer sentence by sentence, as far as passages carry it; with nothing left, the best sentence quoted."""
     from dockyard.knowledge.checking import Checker
 
-    checkers = {index: Checker(grounded.hits) for index in range(call.request.sampling.n)}
+    checkers = {index: Checker(grounded.hits, grounded.anchor) for index in range(call.request.sampling.n)}
     try:
         async for batch in chunks:
             out: list[Chunk] = []
             for chunk in batch:
-                checker = checkers.setdefault(chunk.index, Checker(grounded.hits))
+                checker = checkers.setdefault(chunk.index, Checker(grounded.hits, grounded.anchor))
                 text = checker.add(chunk.text) if chunk.text else ""
                 notes = None
                 if chunk.finish is not None:

@@ -17,7 +17,7 @@ import msgspec
 
 from dockyard.guards import Classifier, Guard
 from dockyard.knowledge.bases import Base
-from dockyard.knowledge.claims import Support, about, claims_of, marks_of, rarity, support
+from dockyard.knowledge.claims import Support, about, claims_of, marks_of, rarity, support, touches
 from dockyard.knowledge.evidence import evidence
 from dockyard.knowledge.model import Answer, Citation, Hit, Search
 from dockyard.knowledge.models import Models
@@ -70,7 +70,7 @@ async def ask(
     pieces = [piece async for piece in models.write(
         options.writer, messages(question, hits, turns), temperature=0, max_tokens=options.max_tokens
     )]  # fmt: skip
-    written = checked("".join(pieces), bare)
+    written = checked("".join(pieces), bare, there.anchor)
     return written if written.found else _quoted(written, there.best)
 
 
@@ -109,8 +109,14 @@ def passages(hits: Sequence[Hit]) -> str:
     return "Passages:\n\n" + "\n\n".join(parts)
 
 
-def checked(written: str, bare: Answer) -> Answer:
-    """What a model wrote, without sentences that no passage carries; each other one is cited where it is said."""
+def _sentence(hits: Sequence[Hit], best: Support) -> str:
+    hit = hits[best.hit]
+    return " ".join(hit.text[best.start - hit.start : best.end - hit.start].split())
+
+
+def checked(written: str, bare: Answer, anchor: Support | None = None) -> Answer:
+    """What a model wrote, without sentences that no passage carries; each other one is cited where it is said. With an
+    ``anchor`` nothing is left of an answer that rests nowhere on it: a small model picks another fact of the page."""
     hits = bare.hits
     weights = rarity([hit.text for hit in hits])
     parts: list[tuple[str, Support]] = []
@@ -124,6 +130,9 @@ def checked(written: str, bare: Answer) -> Answer:
             dropped.append(claim)
         elif claim not in [text for text, _ in parts]:
             parts.append((claim, found))
+    if anchor is not None and not any(touches(hits, found, anchor) for _, found in parts):
+        dropped += [claim for claim, _ in parts]
+        parts = []
     if not parts:
         return msgspec.structs.replace(bare, dropped=tuple(dropped))
     return composed(bare, parts, "model", tuple(dropped))
@@ -160,6 +169,4 @@ def _quoted(bare: Answer, best: Support | None) -> Answer:
     """The sentence that answers best, word for word; none if none does well."""
     if best is None:
         return bare
-    hit = bare.hits[best.hit]
-    quote = " ".join(hit.text[best.start - hit.start : best.end - hit.start].split())
-    return composed(bare, [(quote, best)], "quote", bare.dropped)
+    return composed(bare, [(_sentence(bare.hits, best), best)], "quote", bare.dropped)

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 
 from dockyard.knowledge.answer import DECLINES
 from dockyard.knowledge.chunkers._sentences import sentences
-from dockyard.knowledge.claims import Support, claims_of, marks_of, rarity, support, words
+from dockyard.knowledge.claims import Support, claims_of, marks_of, rarity, support, touches, words
 from dockyard.knowledge.model import Hit
 from dockyard.types import Json
 
 
 class Checker:
-    """Takes an answer in pieces. What comes out is text with marks, and ``annotations`` of all that came out."""
+    """Takes an answer in pieces. What comes out is text with marks, and ``annotations`` of all that came out.
 
-    def __init__(self, hits: Sequence[Hit]) -> None:
+    With an ``anchor`` sentences wait for the first that rests on it; if none does, nothing comes out."""
+
+    def __init__(self, hits: Sequence[Hit], anchor: Support | None = None) -> None:
         self._hits = hits
+        self._anchor = anchor
+        self._waiting: list[tuple[str, Support]] = []
         self._weights = rarity([hit.text for hit in hits])
         self._held = ""
         self._size = 0
@@ -43,7 +47,10 @@ class Checker:
         """No more comes: what is left."""
         spans = self._merged(sentences(self._held))
         held, self._held = self._held, ""
-        return "".join(self._sentence(held[begin:end]) for begin, end in spans)
+        out = "".join(self._sentence(held[begin:end]) for begin, end in spans)
+        self.dropped += len(self._waiting)
+        self._waiting = []
+        return out
 
     def quote(self, place: int, begin: int, end: int) -> str:
         """A sentence of a hit as the answer."""
@@ -73,7 +80,13 @@ class Checker:
         if found is None:
             self.dropped += 1
             return ""
-        return self._out(claim, found)
+        self._said.add(claim)
+        self._waiting.append((claim, found))
+        if self._anchor is not None and not touches(self._hits, found, self._anchor):
+            return ""
+        self._anchor = None
+        waiting, self._waiting = self._waiting, []
+        return "".join(self._out(*one) for one in waiting)
 
     def _out(self, claim: str, found: Support) -> str:
         self._said.add(claim)

@@ -21,10 +21,10 @@ CARRIED = 0.6
 """Least share of a claim's weight that the quoted sentences must hold."""
 WINDOW = 3
 """Sentences that may carry a claim together."""
-_WORD = re.compile(r"[^\W_]+(?:['’.,:/-][^\W_]+)*", re.UNICODE)
+WORD = re.compile(r"[^\W_]+(?:['’.,:/-][^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"\d")
 _MARK = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
-_STOP = frozenset(
+STOP = frozenset(
     {
         "a", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "could", "did", "do", "does",
         "for", "from", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it",
@@ -87,14 +87,14 @@ def marks_of(text: str) -> list[int]:
 def words(text: str) -> list[str]:
     """Content words in a common form: small, without endings, numbers without separators."""
     found = []
-    for match in _WORD.finditer(text):
+    for match in WORD.finditer(text):
         word = match[0].lower().replace("’", "'").removesuffix("'s")
         if _NUMBER.search(word):
             found.append(word.replace(",", "").rstrip("."))
         elif word in _NUMBERS:
             found.append(_NUMBERS[word])
-        elif word not in _STOP:
-            found += [stem(part) for part in re.split(r"[-/.,:']", word) if part and part not in _STOP]
+        elif word not in STOP:
+            found += [stem(part) for part in re.split(r"[-/.,:']", word) if part and part not in STOP]
     return found
 
 
@@ -110,9 +110,9 @@ def stem(word: str) -> str:
 def names(text: str) -> set[str]:
     """Words that must be in the text for a claim to hold: numbers, and names inside a sentence."""
     found = {word for word in words(text) if _NUMBER.search(word)}
-    for match in _WORD.finditer(text):
+    for match in WORD.finditer(text):
         inside = match.start() > 0 and text[: match.start()].rstrip()[-1:] not in ("", ".", "!", "?", ":", '"', "“")
-        if inside and match[0][:1].isupper() and match[0].lower() not in _STOP:
+        if inside and match[0][:1].isupper() and match[0].lower() not in STOP:
             found.update(words(match[0]))
     return found
 
@@ -161,6 +161,14 @@ def support(claim: str, hits: Sequence[Hit], weights: Mapping[str, float], first
             if share >= CARRIED and (best is None or rank > best[0]):
                 best = (rank, Support(place, hit.start + begin, hit.start + end, share))
     return best[1] if best else None
+
+
+def touches(hits: Sequence[Hit], one: Support, other: Support) -> bool:
+    """Whether two spans have something in common."""
+    same = (
+        hits[one.hit].document.number == hits[other.hit].document.number and hits[one.hit].base == hits[other.hit].base
+    )
+    return same and one.start < other.end and other.start < one.end
 
 
 def _windows(hit: Hit) -> list[tuple[int, int, set[str]]]:

@@ -1,0 +1,56 @@
+"""What a question asks apart from what it names, and whether a sentence has words for it. Pure functions."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import struct
+from collections.abc import Iterable, Sequence
+
+from dockyard.knowledge.claims import STOP, WORD, names, words
+
+Vector = tuple[float, ...]
+
+
+def without_names(question: str) -> str:
+    """The question without its names, so that a sentence that says what is asked is seen to say it; as it is where
+    names are most of it, as nouns are in German."""
+    named = names(question)
+    kept = WORD.sub(lambda match: "" if _is_name(match, named) else match[0], question)
+    kept = re.sub(r"\s+([?.!,])", r"\1", " ".join(kept.split()))
+    return kept if 2 * len(words(kept)) >= len(words(question)) else question
+
+
+def _is_name(match: re.Match[str], named: set[str]) -> bool:
+    found = set(words(match[0]))
+    return match.start() > 0 and match[0][:1].isupper() and bool(found) and found <= named
+
+
+def content(text: str) -> list[str]:
+    """Words that say something, as they stand, each once."""
+    return list(dict.fromkeys(match[0] for match in WORD.finditer(text) if match[0].lower() not in STOP))
+
+
+def asked_words(question: str, heading: str) -> list[str]:
+    """The words of a question that a sentence has to answer to: neither names nor what the heading says already."""
+    named, above = names(question), set(words(heading))
+    found = [one for one in content(question) if not set(words(one)) <= named]
+    return [one for one in found if not set(words(one)) <= above] or found
+
+
+def unit(vector: bytes) -> Vector:
+    """Little-endian float32 as numbers, of length 1."""
+    found = struct.unpack(f"<{len(vector) // 4}f", vector)
+    length = math.sqrt(sum(map(operator.mul, found, found))) or 1.0
+    return tuple(one / length for one in found)
+
+
+def cover(wanted: Sequence[Vector], held: Iterable[Vector]) -> float:
+    """How near the words of a sentence come to those that are asked for: for each of these the nearest of those, and
+    the mean of their cosines; 0 where there are no words."""
+    some = list(held)
+    if not wanted or not some:
+        return 0.0
+    best = [max(sum(map(operator.mul, one, other)) for other in some) for one in wanted]
+    return float(sum(best)) / len(wanted)
