@@ -23,9 +23,11 @@ from dockyard.artifact.materialize import model_files
 from dockyard.artifact.store import Store
 from dockyard.artifact.writers import Parent
 from dockyard.ops import Inputs
-from dockyard.ops._checkpoint import open_checkpoint
-from dockyard.ops.training.adapters import to_four_bits, weight_bytes
+from dockyard.ops._checkpoint import open_checkpoint, open_tokenizer
+from dockyard.ops.dataset.artifact import open_dataset
+from dockyard.ops.training.adapters import weight_bytes
 from dockyard.ops.training.examples import IGNORED, Encoding, encode
+from dockyard.ops.training.nf4 import texts_to_look_at, to_four_bits
 from dockyard.ops.tune import PLUGIN, TuneParams
 
 STEPS, BATCH, LENGTH, HELD = 120, 8, 64, 200
@@ -43,6 +45,9 @@ def rows() -> Iterator[Row]:
         for method in ("full", "lora", "qlora"):
             found[method] = _tuned(store, base, data, held, method)
         yield from _table(_judged(store, base, None, held), found)
+        served = _judged(store, base, ("lora", store.resolve("qlora").digest), held)
+        told = f"accuracy {_mean(served['right']):.1%}, loss {_mean(served['loss']):.4f}"
+        yield Row("qlora's adapter over the whole base, as it is served", told, "-", None)
 
 
 def _table(before: dict[str, Any], found: dict[str, Any]) -> Iterator[Row]:
@@ -82,17 +87,26 @@ def _tuned(store: Store, base: str, data: str, held: list[dict[str, str]], metho
     minutes = (time.monotonic() - began) / 60
     print(f"    {method}: {minutes:.1f} min, {psutil.Process().memory_info().rss / 1e6:.0f} MB", file=sys.stderr)
     digest = done.entry.descriptor.digest
-    found = _judged(store, base, (method, digest), held)
+    words = open_tokenizer(model_files(store, base))
+    seen = texts_to_look_at(_encoded(words, open_dataset(store, data).part("train"), LENGTH), params.seed)
+    found = _judged(store, base, (method, digest), held, seen)
     return {**found, "minutes": minutes, "bytes": done.entry.size}
 
 
-def _judged(store: Store, base: str, made: tuple[str, str] | None, held: list[dict[str, str]]) -> dict[str, Any]:
-    """For each held-out request whether the right answer is likelier, and the loss of the right one, in nats."""
+def _judged(
+    store: Store,
+    base: str,
+    made: tuple[str, str] | None,
+    held: list[dict[str, str]],
+    seen: Sequence[Sequence[int]] = (),
+) -> dict[str, Any]:
+    """For each held-out request whether the right answer is likelier, and the loss of the right one, in nats. ``seen``
+    is what the base of ``qlora`` was rounded by."""
     method, digest = made or ("", base)
     start = open_checkpoint(store, digest if method == "full" else base)
     model = start.model
     if method == "qlora":
-        model = to_four_bits(model, "float32")
+        model = to_four_bits(model, "float32", seen)
     if method in ("lora", "qlora"):
         from peft import PeftModel
 
@@ -101,7 +115,7 @@ def _judged(store: Store, base: str, made: tuple[str, str] | None, held: list[di
     learnt["lora"] = learnt["qlora"] = sum(
         weight.numel() for name, weight in model.named_parameters() if "lora_" in name
     )
-    examples = encode(start.tokenizer, "completion", held, Encoding(length=256, chat=False)).examples
+    examples = _encoded(start.tokenizer, held, 256)
     yes, no = (start.tokenizer(word, add_special_tokens=False).input_ids[0] for word in (" yes", " no"))
     right, loss = [], []
     for at in range(0, len(examples), TOGETHER):
@@ -112,6 +126,10 @@ def _judged(store: Store, base: str, made: tuple[str, str] | None, held: list[di
             told = range(place, len(one["labels"]))
             loss.append(-sum(float(each[after - 1, one["labels"][after]]) for after in told) / len(told))
     return {"right": right, "loss": loss, "learnt": learnt.get(method, 0), "weight_bytes": weight_bytes(model)}
+
+
+def _encoded(tokenizer: Any, records: Sequence[dict[str, Any]], length: int) -> list[dict[str, list[int]]]:
+    return encode(tokenizer, "completion", records, Encoding(length=length, chat=False)).examples
 
 
 def _answers(model: Any, examples: Sequence[dict[str, list[int]]]) -> list[Any]:

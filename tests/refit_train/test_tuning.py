@@ -22,8 +22,9 @@ from dockyard.ops.data import create
 from dockyard.ops.merge import PLUGIN as MERGE
 from dockyard.ops.merge import MergeParams
 from dockyard.ops.training import sft
-from dockyard.ops.training.adapters import to_four_bits, weight_bytes
+from dockyard.ops.training.adapters import weight_bytes
 from dockyard.ops.training.examples import IGNORED, Encoding, encode
+from dockyard.ops.training.nf4 import LOOKED_AT, round_together, texts_to_look_at, to_four_bits
 from dockyard.ops.training.options import TrainParams
 from dockyard.ops.tune import PLUGIN as TUNE
 from dockyard.types import Progress
@@ -253,6 +254,79 @@ def test_a_packed_base_is_less_than_half(shelf: Store) -> None:
     whole = weight_bytes(model) - head.numel() * head.element_size()
     packed = weight_bytes(to_four_bits(model, "float32")) - head.numel() * head.element_size()
     assert packed < whole / 4
+
+
+def test_rounding_errors_make_up_for_each_other(shelf: Store) -> None:
+    """On the texts that a base in four bits was rounded by it is nearer to the whole one than with each number at its
+    nearest; and the same texts give the same numbers."""
+    import torch
+
+    texts = [list(range(at, at + 60)) for at in range(0, 180, 20)]
+
+    def away(*looked_at: list[int]) -> tuple[float, Any]:
+        whole = open_checkpoint(shelf, "tiny").model
+        packed = to_four_bits(open_checkpoint(shelf, "tiny").model, "float32", looked_at)
+        total = 0.0
+        with torch.no_grad():
+            for ids in texts:
+                told = [model(input_ids=torch.tensor([ids])).logits for model in (whole, packed)]
+                total += float((told[0] - told[1]).pow(2).sum())
+        return total, [module.weight.data for module in packed.modules() if type(module).__name__ == "Linear4bit"]
+
+    nearest, _ = away()
+    together, first = away(*texts)
+    _, second = away(*texts)
+    assert together < 0.8 * nearest
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+def test_nothing_seen_leaves_each_number_at_its_nearest() -> None:
+    import torch
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    torch.manual_seed(0)
+    weight = torch.randn(8, 128)
+    layer = Linear4bit(128, 8, bias=False, compress_statistics=True, quant_type="nf4")
+    layer.weight = Params4bit(weight.clone(), requires_grad=False, quant_type="nf4", compress_statistics=True)
+    packed = layer.to("cpu").weight
+    layer.support_avx512bf16_for_cpu = False
+    before = packed.data.clone()
+    round_together(packed, weight, torch.zeros(128, 128))
+    assert torch.equal(packed.data, before)
+    inputs = torch.randn(200, 6) @ torch.randn(6, 128)
+    wanted, plain = inputs @ weight.T, layer(inputs)
+    round_together(packed, weight, inputs.T @ inputs)
+    assert float((layer(inputs) - wanted).norm()) < 0.6 * float((plain - wanted).norm())
+
+
+def test_rows_that_are_no_multiple_of_a_block_stay_whole() -> None:
+    """bitsandbytes' kernel for CPUs would give other numbers back than it was given."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=97, **shape))
+    whole = {name: module.weight.clone() for name, module in model.named_modules() if hasattr(module, "weight")}
+    to_four_bits(model, "float32", [[1, 2, 3, 4]])
+    inputs = {64: torch.randn(50, 64), 96: torch.randn(50, 96)}
+    kinds = set()
+    for name, module in model.model.layers.named_modules():
+        if hasattr(module, "in_features"):
+            kinds.add((type(module).__name__, module.in_features))
+            given = inputs[module.in_features]
+            with torch.no_grad():
+                told, wanted = module(given), given @ whole[f"model.layers.{name}"].T
+            assert float((told - wanted).norm() / wanted.norm()) < 0.15, name
+    assert kinds == {("Linear4bit", 64), ("Linear", 96)}
+
+
+def test_few_examples_are_looked_at_and_the_same_ones() -> None:
+    examples = [{"input_ids": [place] * 100} for place in range(200)]
+    found = texts_to_look_at(examples, seed=3)
+    assert sum(map(len, found)) == -(-LOOKED_AT // 100) * 100
+    assert found == texts_to_look_at(examples, seed=3) != texts_to_look_at(examples, seed=4)
+    assert texts_to_look_at(examples[:2], seed=3) in ([[0] * 100, [1] * 100], [[1] * 100, [0] * 100])
 
 
 def test_merging_into_other_weights_is_told(run: Run, shelf: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -15,9 +16,10 @@ from dockyard.ops.dataset.artifact import DataSet, items_of, open_dataset
 from dockyard.ops.dataset.records import Record, text_of
 from dockyard.ops.planning import Cost
 from dockyard.ops.training import loop, sft
-from dockyard.ops.training.adapters import Kind, lora_config, to_four_bits, weight_bytes, write_adapter
+from dockyard.ops.training.adapters import Kind, lora_config, weight_bytes, write_adapter
 from dockyard.ops.training.examples import Encoded, Encoding, encode
 from dockyard.ops.training.foresee import cost, length_of
+from dockyard.ops.training.nf4 import texts_to_look_at, to_four_bits
 from dockyard.ops.training.options import AdapterParams, TrainParams
 
 ADAPTERS_OWN = ("rank", "alpha", "dropout", "target")
@@ -70,7 +72,8 @@ class Tune:
         held_out = encode(start.tokenizer, data.card.kind, held, how) if held else None
         tell(job, learnt)
         with loop.quiet_libraries():
-            model = prepare(start.model, params)
+            with loop.on_threads(job, params):
+                model = prepare(start.model, params, learnt.examples)
             trainer = supervised(job, model, start.tokenizer, params, learnt, held_out, RATES[params.method])
         title = f"{params.method} of {start.files.reference}"
         outcome = loop.run(job, trainer, params, "tune")
@@ -115,20 +118,27 @@ def held_out_records(data: DataSet, params: TrainParams) -> list[Record] | None:
     return held
 
 
-def prepare(model: Any, params: TuneParams) -> Any:
-    """The model with what the method learns: an adapter over a base that stays, or everything."""
+def prepare(model: Any, params: TuneParams, examples: Sequence[Mapping[str, list[int]]] = ()) -> Any:
+    """The model with what the method learns: an adapter over a base that stays, or everything. A base in four bits is
+    rounded by what it sees on the examples."""
     if params.method == "full":
         return model
-    return with_adapter(model, params.method, params)
+    return with_adapter(model, params.method, params, examples=examples)
 
 
-def with_adapter(model: Any, kind: Kind, params: AdapterParams, task: str = "CAUSAL_LM") -> Any:
-    """A PEFT model; its first matrices are drawn by the seed."""
+def with_adapter(
+    model: Any,
+    kind: Kind,
+    params: AdapterParams,
+    task: str = "CAUSAL_LM",
+    examples: Sequence[Mapping[str, list[int]]] = (),
+) -> Any:
+    """A PEFT model; its first matrices are drawn by the seed. ``examples`` are those that ``qlora`` will learn from."""
     from dockyard.ops._libraries import library
 
     config = lora_config(model, kind, params, task)
     if kind == "qlora":
-        to_four_bits(model, params.precision)
+        to_four_bits(model, params.precision, texts_to_look_at(examples, params.seed))
     library("transformers").set_seed(params.seed)
     return library("peft").get_peft_model(model, config)
 

@@ -1,4 +1,4 @@
-"""Adapters: which modules get one, 4-bit bases, and the adapter as files that are the same for the same training."""
+"""Adapters: which modules get one, and the adapter as files that are the same for the same training."""
 
 from __future__ import annotations
 
@@ -52,40 +52,6 @@ def lora_config(model: Any, kind: Kind, params: AdapterParams, task: str = "CAUS
         use_dora=kind == "dora",
         task_type=task,
     )
-
-
-def to_four_bits(model: Any, compute: str) -> Any:
-    """Replace a model's linear layers, its head left out, by NF4 ones with doubly quantised scales, in place.
-
-    ``compute`` is the dtype that they are multiplied in. On CPUs with AVX512-BF16 bitsandbytes repacks the weights of a
-    layer at its first evaluation and leaves them so; training then goes through a kernel without a backward pass, and
-    gradients are silently wrong. So that way is closed on each layer.
-    """
-    torch, bitsandbytes = library("torch"), library("bitsandbytes")
-    head, dtype = model.get_output_embeddings(), getattr(torch, compute)
-    for name, module in list(model.named_modules()):
-        for part, child in list(module.named_children()):
-            if not isinstance(child, torch.nn.Linear) or child is head:
-                continue
-            packed = bitsandbytes.nn.Linear4bit(
-                child.in_features,
-                child.out_features,
-                bias=child.bias is not None,
-                compute_dtype=dtype,
-                compress_statistics=True,
-                quant_type="nf4",
-            )
-            packed.weight = bitsandbytes.nn.Params4bit(
-                child.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
-            )
-            if child.bias is not None:
-                packed.bias = torch.nn.Parameter(child.bias.data, requires_grad=False)
-            packed = packed.to(child.weight.device)
-            packed.support_avx512bf16_for_cpu = False
-            setattr(module, part, packed)
-        del name
-    model.is_loaded_in_4bit = True
-    return model
 
 
 def weight_bytes(model: Any) -> int:

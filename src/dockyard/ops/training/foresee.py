@@ -9,6 +9,7 @@ from dockyard.artifact.store import Store
 from dockyard.errors import InvalidRequest
 from dockyard.ops._checkpoint import parameters
 from dockyard.ops.planning import PROCESS, Cost, forward_seconds
+from dockyard.ops.training.nf4 import LOOKED_AT
 from dockyard.ops.training.options import AdapterParams, TrainParams
 
 ADAM = 16
@@ -75,4 +76,6 @@ def cost(
         memory = max(memory, PROCESS + count * bytes_each + weights)  # while it is packed, both are there
     disk = learnt * (12 * 2 + 4) + (count * 4 if method == "full" else 0)
     seconds = params.steps * params.accumulate * passes * forward_seconds(count, tokens)
+    if method == "packed":  # the texts go through half of the blocks for each block, on the average
+        seconds += layers / 2 * forward_seconds(count, LOOKED_AT)
     return Cost(memory=memory, disk=disk, seconds=seconds + 2e-8 * count)
