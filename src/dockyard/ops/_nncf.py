@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from dockyard.ops import Job
 from dockyard.ops._libraries import library
+
+PIECE = 16
+"""Tokens that go through the graph at once. NNCF keeps the mean of what a layer sees in one pass, so that whole runs
+would leave it a handful of vectors to fit a layer's many factors to."""
+MEANS = 128
+"""Of those means, how many the fits are held against."""
 
 
 class Compression(Protocol):
@@ -44,19 +50,35 @@ def compress_ir(job: Job, params: Any, runs: Sequence[Sequence[int]], folder: Pa
 
 
 def _with_text(nncf: Any, graph: Any, runs: Sequence[Sequence[int]]) -> dict[str, Any]:
-    import numpy as np
-
     if not runs:
         return {}
-    names = {port.any_name for port in graph.inputs}
+    given = [piece for run in runs for piece in _pieces(nncf, run, {port.any_name for port in graph.inputs})]
+    advanced = library("nncf.quantization.advanced_parameters")
+    return {
+        "dataset": nncf.Dataset(given),
+        "subset_size": len(given),
+        "awq": True,
+        "scale_estimation": True,
+        "advanced_parameters": advanced.AdvancedCompressionParameters(
+            awq_params=advanced.AdvancedAWQParameters(subset_size=MEANS),
+            scale_estimation_params=advanced.AdvancedScaleEstimationParameters(subset_size=MEANS),
+        ),
+    }
 
-    def given(run: Sequence[int]) -> dict[str, Any]:
+
+def _pieces(nncf: Any, run: Sequence[int], names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """A run as the graph takes it: a few tokens at a time, each after all before it, which the graph's state holds."""
+    import numpy as np
+
+    for at in range(0, len(run), PIECE):
+        piece = run[at : at + PIECE]
         found = {
-            "input_ids": np.array([list(run)], np.int64),
-            "attention_mask": np.ones((1, len(run)), np.int64),
-            "position_ids": np.arange(len(run), dtype=np.int64)[None],
+            "input_ids": np.array([list(piece)], np.int64),
+            "attention_mask": np.ones((1, at + len(piece)), np.int64),
+            "position_ids": np.arange(at, at + len(piece), dtype=np.int64)[None],
             "beam_idx": np.zeros(1, np.int32),
         }
-        return {name: value for name, value in found.items() if name in names}
-
-    return {"dataset": nncf.Dataset([given(run) for run in runs]), "awq": True, "scale_estimation": True}
+        yield {
+            **{name: value for name, value in found.items() if name in names},
+            nncf.definitions.NNCF_DATASET_RESET_STATE_KEY: at == 0,
+        }
