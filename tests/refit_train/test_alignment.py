@@ -164,6 +164,11 @@ def test_a_student_comes_nearer_to_its_teacher(method: str, data: str, run: Run,
         assert divergence(shelf, digest) < 0.8 * divergence(shelf, "small")
 
 
+def test_a_reward_that_nothing_asks_is_refused(run: Run) -> None:
+    with pytest.raises(InvalidRequest, match="dpo asks no rewards"):
+        run(ALIGN, {"base": "tiny", "data": "pairs", "reward": "tiny"}, steps=1)
+
+
 def test_examples_longer_than_a_window_are_refused(run: Run) -> None:
     with pytest.raises(InvalidRequest, match="do not fit the window of"):
         run(DISTILL, {"base": "small", "teacher": "tiny", "data": "texts"}, length=300)

@@ -77,6 +77,9 @@ class Align:
             refuse_unused(params, ADAPTERS_OWN, "trains all weights, not an adapter")
         if params.method not in ("rloo", "grpo"):
             refuse_unused(params, ("answers", "answer", "temperature", "rewards"), "draws no answers")
+            for role, given in (("reward", job.artifacts("reward")), ("code", job.file("code"))):
+                if given:
+                    raise InvalidRequest(f"{params.method} asks no rewards", param=role, hint=f"leave {role} out")
         length_of(job.store, params, job.artifact("base"))  # refused before anything is opened
         data = read_data(job)
         kind, held = data.card.kind, held_out_records(data, params)
