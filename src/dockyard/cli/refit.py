@@ -86,12 +86,12 @@ def _flag(option: Option) -> tuple[Any, Any]:
     name = f"--{option.name.replace('_', '-')}"
     numbers = all(word.isdigit() for word in option.kind.split(" | "))
     kind = int if numbers else PLAIN.get(option.kind, str)
-    default = f" [default: {option.default}]" if option.default not in (None, "", False) else ""
+    default = f" [default: {option.default}]" if option.default not in (None, "", False, ()) else ""
     text = f"{option.help}{default}"
     if kind is bool:
         return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", help=text)], None
-    words = " " if option.kind in ("text", *PLAIN) else option.kind.replace(" | ", "|")
-    metavar = words.strip() or {"integer": "N", "number": "X"}.get(option.kind, "TEXT")
+    words = " " if option.kind in ("text", "list", *PLAIN) else option.kind.replace(" | ", "|")
+    metavar = words.strip() or {"integer": "N", "number": "X", "list": "TEXT,…"}.get(option.kind, "TEXT")
     return Annotated[kind | None, typer.Option(name, metavar=metavar, help=text)], None
 
 
@@ -127,7 +127,7 @@ def _values(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for option in options(kind):
         value = given[option.name]
-        if isinstance(value, str) and option.kind in ("list", "vartuple", "array"):
+        if isinstance(value, str) and option.kind == "list":
             value = [part.strip() for part in value.split(",") if part.strip()]
         elif isinstance(value, str) and option.kind in ("struct", "dict"):
             value = msgspec.json.decode(value)

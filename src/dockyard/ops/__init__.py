@@ -261,6 +261,9 @@ def read_params(kind: type[Params], values: Mapping[str, Json]) -> Any:
         raise InvalidRequest(str(error), param=name or None, hint=hint) from error
 
 
+_WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "true | false", "vartuple": "list"}
+
+
 def _kind(annotation: Any) -> str:
     """A field's type in words: "integer", or the words that it may be."""
     info = msgspec.inspect.type_info(annotation)
@@ -273,5 +276,5 @@ def _kind(annotation: Any) -> str:
             words += [str(value) for value in each.values]
         elif not isinstance(each, msgspec.inspect.NoneType):
             plain = type(each).__name__.removesuffix("Type").lower()
-            words.append({"int": "integer", "float": "number", "str": "text", "bool": "true | false"}.get(plain, plain))
+            words.append(_WORDS.get(plain, plain))
     return " | ".join(words)
