@@ -53,7 +53,7 @@ def tasks(opened: Opened) -> list[Task]:
                         f"step {number} ({task.operation.name}): {role} names {word!r}, which is neither data of this "
                         "recipe nor a file",
                         param=f"steps[{number - 1}].{role}",
-                        hint=f"data here: {', '.join(opened.recipe.data) or 'none'}",
+                        hint=f"data here: {', '.join(opened.recipe.data) or 'none'}; of the store: NAME:TAG",
                     )
         if task.label is not None:
             labels.add(task.label)
