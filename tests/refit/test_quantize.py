@@ -16,8 +16,9 @@ from dockyard.artifact.lineage import attached
 from dockyard.artifact.materialize import model_files
 from dockyard.artifact.store import Store
 from dockyard.errors import EngineUnavailable, InvalidRequest, UnsupportedFormat
-from dockyard.ops import parity
+from dockyard.ops import _nncf, parity
 from dockyard.ops._ir import evaluate
+from dockyard.ops._libraries import library
 from dockyard.ops._qat import _decompression
 
 
@@ -95,6 +96,18 @@ def test_packed_numbers_are_the_graphs_own(zeros: bool) -> None:
         found = evaluate(_decompression(openvino, np, signed.astype(np.int8), scale, None))
         wanted = signed * 0.5
     np.testing.assert_array_equal(found, wanted.reshape(192, 64))
+
+
+def test_calibration_text_goes_through_the_graph_in_pieces() -> None:
+    """NNCF keeps one mean of each; what went before is in the graph's state, and is gone when the next run begins."""
+    nncf = library("nncf")
+    names = {"input_ids", "attention_mask", "position_ids"}
+    pieces = [piece for run in ([*range(40)], [*range(7)]) for piece in _nncf._pieces(nncf, run, names)]
+    assert [piece["input_ids"].shape[1] for piece in pieces] == [16, 16, 8, 7]
+    assert [piece["attention_mask"].shape[1] for piece in pieces] == [16, 32, 40, 7]
+    assert [piece["position_ids"][0, 0] for piece in pieces] == [0, 16, 32, 0]
+    assert [piece[nncf.definitions.NNCF_DATASET_RESET_STATE_KEY] for piece in pieces] == [True, False, False, True]
+    assert all({*piece} == {*names, nncf.definitions.NNCF_DATASET_RESET_STATE_KEY} for piece in pieces)
 
 
 def test_a_broken_line_of_calibration_text(refit_store: Store, tmp_path: Path) -> None:
