@@ -7,7 +7,7 @@
     steps:
       - tune: {data: talks, method: lora, steps: 60}
       - merge: {}
-      - quantize: {to: int8}
+      - quantize: {to: gguf-q8_0}
     evaluate: [style.yaml]
     gate: gate.yaml
     publish: house-style:approved
