@@ -23,7 +23,7 @@ from dockyard.artifact.materialize import lay_out
 from dockyard.artifact.store import Store
 from dockyard.artifact.writers import Parent
 from dockyard.cli import call
-from dockyard.errors import Cancelled, InvalidRequest, ModelNotFound, NotFound
+from dockyard.errors import Cancelled, Conflict, InvalidRequest, ModelNotFound, NotFound
 from dockyard.ops import Inputs, execute
 from dockyard.ops.data import create
 from dockyard.ops.dataset.artifact import open_dataset
@@ -313,3 +313,48 @@ def test_tables_are_alike_and_are_not_copies(shelf: Store, tmp_path: Path) -> No
     create(shelf, [lines(tmp_path / "s.jsonl", *rows[:5])], reference=shelf.named("few"))
     with pytest.raises(InvalidRequest, match="too few"):
         made(shelf, None, seeds="few", method="table", count=5)
+
+
+EXAM = 'name: exam\ndata: exam.jsonl\nprompt: "{q}"\nreference: a\nscorers: [f1]\n'
+ASKED = "Which berth is kept free for the pilot boat on Sundays?"
+
+
+@pytest.mark.parametrize("way", ["data", "file", "stored"])
+def test_what_the_recipe_evaluates_with_is_not_trained_on(tmp_path: Path, way: str) -> None:
+    store, path = kitchen(tmp_path)
+    made = path.parent
+    records = [{"prompt": f"Who is at berth {n} of the harbour?", "completion": f"Ship {n}."} for n in range(4)]
+    lines(made / "talks.jsonl", *records, {"prompt": ASKED, "completion": "Berth nine."})
+    lines(made / "exam.jsonl", {"q": ASKED, "a": "nine"}, {"q": "Say 7.", "a": "7"})
+    (made / "exam.yaml").write_text(EXAM)
+    create(store, [made / "talks.jsonl"], reference=store.named("talks:v1"))
+    data = {"data": "t", "file": "talks.jsonl", "stored": "talks:v1"}[way]
+    told = {
+        "name": "leak",
+        "base": "tiny",
+        "data": {"t": {"from": "talks.jsonl"}} if way == "data" else {},
+        "steps": [{"tune": {"data": data, "steps": 1, "length": 64, "rank": 2, "threads": 1}}],
+        "evaluate": ["exam.yaml"],
+    }
+    path.write_text(json.dumps(told))
+    with pytest.raises(Conflict, match="1 of 5 records"):
+        run(store, read(path))
+    with pytest.raises(ModelNotFound):
+        store.resolve("recipes/leak:1-tune")
+    if way == "data":
+        told["data"] = {"t": {"from": "talks.jsonl", "overlapping": "drop"}}
+        path.write_text(json.dumps(told))
+        result = run(store, read(path))
+        learnt = open_dataset(store, result.steps[0].digest)
+        assert ASKED not in str(learnt.parts)
+        assert len(learnt.parts["train"]) == 4
+
+
+def test_a_suite_that_is_nowhere_is_told_before_anything_runs(tmp_path: Path) -> None:
+    store, path = kitchen(tmp_path)
+    path.write_text(RECIPE + "evaluate: [harbour:exam]\n")
+    with pytest.raises(NotFound, match="no suite 'harbour:exam'"):
+        run(store, read(path))
+    path.write_text(RECIPE + "evaluate: ['tiny:latest']\n")
+    with pytest.raises(InvalidRequest, match="tiny:latest is no suite"):
+        run(store, read(path))

@@ -108,7 +108,7 @@ def run(
     made: dict[str, str] = {}
     done: list[Made] = []
     for name in recipe.data:
-        sources, against, params = data_of(opened, name)
+        sources, against, params = data_of(store, opened, name)
         reference = store.named(f"recipes/{recipe.name}:data-{name}")
         result = create(store, sources, params, against=against, reference=reference, on_progress=on_progress)
         made[name] = result.entry.descriptor.digest
@@ -185,7 +185,7 @@ def _data_made(store: Store, opened: Opened, name: str) -> str | None:
     """The digest of a data set that was made before from the same files."""
     from dockyard.ops.data import inputs_for
 
-    sources, against, params = data_of(opened, name)
+    sources, against, params = data_of(store, opened, name)
     try:
         inputs = inputs_for(store, sources, against)
     except DockyardError:

@@ -12,9 +12,10 @@ from dockyard import plugins
 from dockyard.artifact.lineage import lineage_of
 from dockyard.artifact.manifest import Parent, read_artifact
 from dockyard.artifact.store import Store
-from dockyard.errors import InvalidRequest, NotFound
+from dockyard.errors import InvalidRequest, ModelNotFound, NotFound
 from dockyard.ops import Inputs, Params, Takes, read_params
 from dockyard.ops.data import DataParams, create
+from dockyard.ops.evaluate import artifact as suites
 from dockyard.ops.recipe import Opened, Step
 from dockyard.types import Json
 
@@ -61,7 +62,37 @@ def tasks(opened: Opened) -> list[Task]:
     return found
 
 
-def data_of(opened: Opened, name: str) -> tuple[list[str | Path], list[str | Path], DataParams]:
+def exams_of(store: Store, opened: Opened) -> list[str]:
+    """The names in the store of the suites that the recipe evaluates with: nothing that is trained on may be in them.
+
+    Raises what reading a suite raises, NotFound for one that is neither a file nor in the store.
+    """
+    found: list[str] = []
+    for number, suite in enumerate(opened.recipe.evaluate, 1):
+        path = opened.folder / suite
+        if path.exists():
+            suite = f"recipes/{opened.recipe.name}:evaluation-{number}"
+            suites.pack(store, path, store.named(suite))
+        else:
+            _check_suite(store, suite)
+        found.append(suite)
+    return found
+
+
+def _check_suite(store: Store, name: str) -> None:
+    try:
+        kind = store.resolve(name).artifact_type
+    except ModelNotFound:
+        raise NotFound(
+            f"there is no suite {name!r}, neither a file beside the recipe nor in the store",
+            param="evaluate",
+            hint="`dockyard pull` fetches one from a registry",
+        ) from None
+    if kind != suites.TYPE:
+        raise InvalidRequest(f"{name} is no suite", param="evaluate")
+
+
+def data_of(store: Store, opened: Opened, name: str) -> tuple[list[str | Path], list[str | Path], DataParams]:
     """A data set of the recipe: its sources, what it must not overlap with, and how it is made."""
     told = dict(opened.recipe.data[name])
     sources, against = _words(told.pop("from", None)), _words(told.pop("against", None))
@@ -71,7 +102,11 @@ def data_of(opened: Opened, name: str) -> tuple[list[str | Path], list[str | Pat
         params: DataParams = read_params(DataParams, told)
     except InvalidRequest as error:
         raise InvalidRequest(f"data {name!r}: {error.message}", param=f"data.{name}") from error
-    return [_path(opened, word) for word in sources], [_path(opened, word) for word in against], params
+    return (
+        [_path(opened, word) for word in sources],
+        [*(_path(opened, word) for word in against), *exams_of(store, opened)],
+        params,
+    )
 
 
 def inputs_of(
@@ -88,6 +123,8 @@ def inputs_of(
     missing: list[str] = []
     for takes in task.operation.takes:
         words = task.given.get(takes.role, ())
+        if takes.role == "evaluation" and not words:
+            words = tuple(exams_of(store, opened))
         if not words and (digest := _implied(store, takes, task, current)):
             artifacts.append(_parent(store, digest, takes.role))
         for at, word in enumerate(words):
@@ -97,7 +134,8 @@ def inputs_of(
             elif takes.kind == "file" and isinstance(path, Path):
                 files[f"{takes.role}/{at}{path.suffix}"] = store.add_file(path).digest
             elif takes.kind == "data" and isinstance(path, Path):
-                artifacts.append(_parent(store, create(store, [path]).entry.descriptor.digest, takes.role))
+                made_of = create(store, [path], against=() if takes.role == "evaluation" else exams_of(store, opened))
+                artifacts.append(_parent(store, made_of.entry.descriptor.digest, takes.role))
             elif word in opened.recipe.data or word in labels_of(opened):
                 missing.append(word)
                 if takes.kind == "artifact":
