@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from dockyard.api._fanout import FanOut, fan_out
 from dockyard.api._wire import (
@@ -144,11 +144,11 @@ class Endpoint(Answering):
         super().__init__(gateway, watchdog, style)
         self._dialect = dialect
 
-    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:
-            if scope["method"] != "POST":  # type: ignore[typeddict-item]
+            if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST")
             body = await read_body(receive, headers, self._limit, self._watchdog, task)
             asked = self._dialect.read(body)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from dockyard.api._wire import HangUp, Watchdog, send_bytes
 from dockyard.types import Json
@@ -63,7 +63,7 @@ def _event(body: bytes) -> bytes:
 
 
 async def call(
-    front: Any, message: dict[str, Any], scope: Scope, receive: Receive, send: Send, watchdog: Watchdog
+    front: Any, message: dict[str, Any], scope: HTTPScope, receive: Receive, send: Send, watchdog: Watchdog
 ) -> None:
     """Answer it. Returns when a client that hung up is gone too: what it asked for is cancelled."""
     from dockyard.tools import sdk_calls

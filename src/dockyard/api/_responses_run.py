@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from dockyard.api._decode import BodyReader
 from dockyard.api._endpoint import Answering, Asked, Exchange, send_failure
@@ -42,11 +42,11 @@ class ResponsesEndpoint(Answering):
         self._site = site
         self._reader = BodyReader(ResponseRequest, passing=True)
 
-    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:
-            if scope["method"] != "POST":  # type: ignore[typeddict-item]
+            if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST")
             body = await read_body(receive, headers, self._limit, self._watchdog, task)
             asked, unknown = self._reader.read(body)

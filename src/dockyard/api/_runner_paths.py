@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from dockyard.api._endpoint import OPENAI, send_failure
 from dockyard.api._runner_wire import engine_of
@@ -36,12 +36,12 @@ class Aliases:
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:
             path = target(scope["path"])
-            if headers.get(PRELOAD, b"").lower() == b"true" and scope["method"] == "POST":  # type: ignore[typeddict-item]
+            if headers.get(PRELOAD, b"").lower() == b"true" and scope["method"] == "POST":
                 body = await read_body(receive, headers, self._site.settings.max_body, self._site.watchdog, task)
                 await self._preload(path, headers, body)
                 await send_bytes(send, 200, b"")

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from dockyard.errors import DockyardError, InvalidRequest, PayloadTooLarge
 
 Headers = dict[bytes, bytes]
 Pairs = list[tuple[bytes, bytes]]
-Hot = Callable[[Scope, Headers, Receive, Send], Awaitable[None]]
+Hot = Callable[[HTTPScope, Headers, Receive, Send], Awaitable[None]]
 """An ASGI callable that gets the headers as a dict: a route that goes around the framework."""
 
 JSON_TYPE = (b"content-type", b"application/json")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, get, post
 from litestar.params import FromQuery, JSONBody
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 from msgspec import Meta
 
 from dockyard.api import _mcp_calls
@@ -89,17 +89,17 @@ class Doors:
         self._doors: dict[str, Door] = {}
         self._making = asyncio.Lock()
 
-    async def of_profile(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def of_profile(self, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         profile, _, rest = scope["path"].removeprefix("/p/").strip("/").partition("/")
         if rest != "mcp":
             await send_error(send, NotFound(f"there is nothing at {scope['path']!r}", hint="/p/{profile}/mcp"))
             return
         await self.answer(profile, scope, headers, receive, send)
 
-    async def default(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def default(self, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         await self.answer(DEFAULT, scope, headers, receive, send)
 
-    async def answer(self, profile: str, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def answer(self, profile: str, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
         watchdog = self._site.watchdog
@@ -125,7 +125,7 @@ class Doors:
     async def _pass_on(
         self,
         door: Door,
-        scope: Scope,
+        scope: HTTPScope,
         headers: Headers,
         body: bytes | None,
         who: Principal,

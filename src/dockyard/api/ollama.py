@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from dockyard.api import _ollama_wire as wire
 from dockyard.api import _openai
@@ -49,11 +49,11 @@ class Hot:
         self._gateway = site.gateway
         self._read = read
 
-    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         task, site = asyncio.current_task(), self._site
         assert task is not None
         try:
-            if scope["method"] != "POST":  # type: ignore[typeddict-item]
+            if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST")
             body = await read_body(receive, headers, site.settings.max_body, site.watchdog, task)
             found = self._read(body)

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from dockyard.api import _openai
 from dockyard.api._decode import BodyReader
@@ -44,11 +44,11 @@ class Moderations:
         self._site = site
         self._reader = BodyReader(ModerationRequest)
 
-    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, headers: Headers, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:
-            if scope["method"] != "POST":  # type: ignore[typeddict-item]
+            if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST")
             await self._site.principal(headers, "infer")
             body = await read_body(receive, headers, self._site.settings.max_body, self._site.watchdog, task)
