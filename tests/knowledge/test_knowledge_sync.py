@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -90,6 +91,70 @@ async def test_what_goes_wrong_costs_one_document(bench: Bench) -> None:
     assert {one.path for one in done.problems} == {"bylaws.md", "locked.docx"}
     assert await bench.paths("lifeboat Halcyon") == ["bylaws.md"]  # the old version answers
     bench.whole()
+
+
+async def test_what_is_no_file_is_told_and_the_rest_goes_on(bench: Bench, tmp_path: Path) -> None:
+    """Opening a FIFO waits for somebody who writes, and a link may lead round in a circle."""
+    deep = bench.folder / "deep"
+    deep.mkdir()
+    (deep / "fine.txt").write_text("The ferry leaves at noon.")
+    (tmp_path / "elsewhere.txt").write_text("not of this folder")
+    os.mkfifo(bench.folder / "pipe.txt")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(bench.folder / "socket.md"))
+    links = {"to-pipe.txt": "pipe.txt", "round.txt": "round.txt", "gone.txt": "nowhere.txt", "up": ".",
+             "deep/top": "..", "deep/same": "../deep", "shortcut": "deep", "out.txt": tmp_path / "elsewhere.txt",
+             "again.txt": "deep/fine.txt"}  # fmt: skip
+    for name, target in links.items():
+        (bench.folder / name).symlink_to(target)
+    done = await bench.sync()
+    back = "it is a link that leads back to a folder that holds it; it is not followed"
+    assert {one.path: one.message for one in done.problems} == {
+        "pipe.txt": "it is a FIFO, not a regular file",
+        "to-pipe.txt": "it is a FIFO, not a regular file",
+        "socket.md": "it is a socket, not a regular file",
+        "round.txt": "it is a link that leads to itself",
+        "gone.txt": "it is a link that leads to nothing that is there",
+        "up": back,
+        "deep/top": back,
+        "deep/same": back,
+        "shortcut": "it is a link to the folder deep; it is not followed",
+        "out.txt": "it is a link that leads out of the folder",
+    }
+    assert done.added == 5
+    assert set(await bench.paths("ferry noon")) == {"deep/fine.txt", "again.txt"}
+    (deep / "fine.txt").unlink()
+    os.mkfifo(deep / "fine.txt")
+    assert (await bench.sync()).kept == 2
+    assert (await bench.sync(sources=(bench.source(str(bench.folder / "pipe.txt")).id,))).problems[-1].message == (
+        "it is a FIFO, not a regular file"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root lists every folder")
+async def test_a_folder_that_cannot_be_listed_keeps_its_documents(bench: Bench) -> None:
+    await bench.sync()
+    (bench.folder / "private").chmod(0)
+    done = await bench.sync()
+    (bench.folder / "private").chmod(0o700)
+    told = "the folder can't be listed: Permission denied"
+    assert [(one.path, one.message) for one in done.problems] == [("private/", told), ("private/salaries.md", told)]
+    assert (done.removed, done.kept, done.unchanged) == (0, 1, 2)
+    assert await bench.paths("salaries") == ["private/salaries.md"]
+
+
+async def test_a_path_that_is_too_long_is_told(bench: Bench) -> None:
+    await bench.sync()
+    place = os.open(bench.folder, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("a" * 200, dir_fd=place)
+        below = os.open("a" * 200, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    done = await bench.sync()
+    assert [one.message for one in done.problems] == ["the folder can't be listed: File name too long"]
+    assert (done.removed, done.unchanged) == (0, 3)
 
 
 async def test_a_source_that_is_gone_or_empty_keeps_its_documents(bench: Bench) -> None:

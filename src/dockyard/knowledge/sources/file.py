@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,6 +21,11 @@ ACCESS = ".dockyard-access.yaml"
 
 PASSED_OVER = frozenset({"node_modules", "__pycache__", "venv", "target", "dist", "build"})
 
+KINDS = {
+    stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device",
+    stat.S_IFDIR: "a folder",
+}  # fmt: skip
+
 
 class FileSource:
     """A path."""
@@ -33,12 +40,12 @@ class FileSource:
 
 
 class Folder:
-    """A folder or a file, open. Links that lead out of the folder are not followed."""
+    """A folder or a file, open. Links to folders, and links that lead out of the folder, are not followed."""
 
     def __init__(self, root: Path, job: Job) -> None:
         self._root = root
         self._job = job
-        self._single = root.is_file()
+        self._single = root.exists() and not root.is_dir()
 
     def sight(self) -> Iterator[Sighted | Problem]:
         if not self._root.exists():
@@ -50,39 +57,84 @@ class Folder:
             yield self._sighted(self._root, self._job.source.named or self._root.name)
             return
         rules = access_rules(self._root / ACCESS)
-        for path in sorted(self._walk(self._root)):
+        closed: list[OSError] = []
+        for path in sorted(self._walk(self._root, closed)):
             name = path.relative_to(self._root).as_posix()
             if not wanted(name, self._job.source):
                 continue
             try:
                 yield msgspec.structs.replace(self._sighted(path, name), readers=readers_of(name, rules))
             except OSError as error:
-                yield Problem(source=self._job.source.id, path=name, message=error.strerror or str(error))
+                yield self._problem(name, error.strerror or str(error))
+            except UnsafeContent as error:
+                yield self._problem(name, error.message, error.hint or "")
+        for told in closed:
+            yield from self._closed(told)
 
     def _sighted(self, path: Path, name: str) -> Sighted:
-        stat = path.stat()
-        mark = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
-        return Sighted(path=name, fingerprint=mark, size=stat.st_size, modified=stat.st_mtime)
+        """Raises UnsafeContent for what is no file, OSError for what can't be told."""
+        if path.is_symlink() and not self._single:
+            self._follow(path)
+        found = path.stat()
+        _regular(found.st_mode)
+        mark = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
+        return Sighted(path=name, fingerprint=mark, size=found.st_size, modified=found.st_mtime)
 
-    def _walk(self, folder: Path) -> Iterator[Path]:
-        for place, folders, files in os.walk(folder):
+    def _follow(self, link: Path) -> None:
+        """Whether a link leads to something that may be read. Raises UnsafeContent where not."""
+        try:
+            target = link.resolve(strict=True)
+        except FileNotFoundError:
+            raise UnsafeContent("it is a link that leads to nothing that is there") from None
+        except (RuntimeError, OSError) as error:  # Python up to 3.12 tells a loop by a RuntimeError
+            if isinstance(error, OSError) and error.errno != errno.ELOOP:
+                raise
+            raise UnsafeContent("it is a link that leads to itself") from None
+        root = self._root.resolve()
+        if link.parent.resolve().is_relative_to(target):
+            raise UnsafeContent("it is a link that leads back to a folder that holds it; it is not followed")
+        if not target.is_relative_to(root):
+            raise UnsafeContent("it is a link that leads out of the folder", hint="add what it leads to as a source")
+        if target.is_dir():
+            raise UnsafeContent(f"it is a link to the folder {target.relative_to(root)}; it is not followed")
+
+    def _walk(self, folder: Path, closed: list[OSError]) -> Iterator[Path]:
+        """Everything that is not passed over and no folder, links to folders among it."""
+        for place, folders, files in os.walk(folder, onerror=closed.append):
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in PASSED_OVER)
-            for name in files:
-                path = Path(place) / name
-                if not name.startswith(".") and (path.is_file() or path.is_symlink()):
-                    yield path
+            links = [name for name in folders if os.path.islink(f"{place}/{name}")]  # noqa: PTH114 - never raises
+            yield from (Path(place) / name for name in (*files, *links) if not name.startswith("."))
+
+    def _closed(self, error: OSError) -> Iterator[Problem]:
+        """A folder that can't be listed: told, and what the index has from below it stays."""
+        path = Path(error.filename)
+        below = "" if path == self._root else f"{path.relative_to(self._root).as_posix()}/"
+        told = f"the folder can't be listed: {error.strerror}"
+        yield self._problem(below or str(path), told)
+        yield from (self._problem(name, told, "kept as it was") for name in self._job.known if name.startswith(below))
+
+    def _problem(self, name: str, message: str, hint: str = "") -> Problem:
+        return Problem(source=self._job.source.id, path=name, message=message, hint=hint)
 
     def read(self, sighted: Sighted) -> bytes:
         path = self._root if self._single else self._root / sighted.path
-        if not self._single and not path.resolve().is_relative_to(self._root.resolve()):
+        if not self._single and not Path(os.path.realpath(path)).is_relative_to(self._root.resolve()):
             raise UnsafeContent("it is a link that leads out of the folder", hint="add what it leads to as a source")
-        with path.open("rb") as file:
+        # Between then and now it may have become a FIFO, whose opening would wait for somebody who writes.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            _regular(os.fstat(file.fileno()).st_mode)
             data = file.read(self._job.most + 1)
         if len(data) > self._job.most:
             raise PayloadTooLarge(
                 f"it has more than {self._job.most} bytes", hint="split it, or raise `knowledge_max_document`"
             )
         return data
+
+
+def _regular(mode: int) -> None:
+    """Raises UnsafeContent for what is no regular file."""
+    if not stat.S_ISREG(mode):
+        raise UnsafeContent(f"it is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file")
 
 
 def access_rules(path: Path) -> list[tuple[str, tuple[str, ...]]] | None:
