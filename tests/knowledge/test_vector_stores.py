@@ -102,6 +102,28 @@ def test_what_a_search_does_not_do_is_refused(client: Any, store: Any, asked: di
         client.vector_stores.search(store.id, query="boats", extra_body=asked)
 
 
+def test_as_many_results_as_openai_gives(client: Any) -> None:
+    """Up to 50, from a search and from a tool; more is refused by name."""
+    lines = "\n\n".join(f"## Berth {n}\n\nThe boat at berth {n} pays a fee of {n + 3} crowns." for n in range(60))
+    file = client.files.create(file=("fees.md", io.BytesIO(lines.encode())), purpose="assistants")
+    cut = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
+    made = client.vector_stores.create(name="Fees", chunking_strategy=cut)
+    client.vector_stores.files.create_and_poll(file.id, vector_store_id=made.id, poll_interval_ms=100)
+    found = client.vector_stores.search(made.id, query="Which boat pays a fee?", max_num_results=50)
+    assert len({one.content[0].text for one in found.data}) == 50
+    with pytest.raises(openai.BadRequestError, match="max_num_results"):
+        client.vector_stores.search(made.id, query="Which boat pays a fee?", max_num_results=51)
+    tool = {"type": "file_search", "vector_store_ids": [made.id], "max_num_results": 50}
+    asked = {"model": "smollm2", "input": "Which boat pays a fee?", "max_output_tokens": 16}
+    answer = client.responses.create(tools=[tool], include=["file_search_call.results"], **asked)
+    assert len({one.text for one in answer.output[0].results}) == 50
+    with pytest.raises(openai.BadRequestError) as told:
+        client.responses.create(tools=[{**tool, "max_num_results": 51}], **asked)
+    assert told.value.param == "tools[0].max_num_results"
+    assert "from 1 to 50, and 51 is not" in told.value.message
+    client.vector_stores.delete(made.id)
+
+
 def test_a_broken_file_says_why_and_is_taken_out(client: Any, store: Any) -> None:
     bad = client.files.create(file=("scan.pdf", io.BytesIO(b"%PDF-1.7 no more")), purpose="assistants")
     told = client.vector_stores.files.create_and_poll(bad.id, vector_store_id=store.id, poll_interval_ms=100)

@@ -17,6 +17,10 @@ from dockyard.errors import InvalidRequest, UnsupportedParameter
 from dockyard.types import Call, Json, Principal
 
 RESULTS = "file_search_call.results"
+PASSAGES = 5
+"""Passages that are searched for where the request does not say how many."""
+MOST = 50
+"""OpenAI's own bound."""
 
 
 class FileSearch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -42,8 +46,9 @@ def read(tools: list[tuple[int, Item]]) -> FileSearch:
         raise InvalidRequest(f"tools[{number}]: {error}", param=f"tools[{number}]") from None
     if not found.vector_store_ids:
         raise InvalidRequest(f"tools[{number}].vector_store_ids is required", param=f"tools[{number}].vector_store_ids")
-    if found.max_num_results is not None and not 1 <= found.max_num_results <= 50:
-        raise InvalidRequest("max_num_results is from 1 to 50", param=f"tools[{number}].max_num_results")
+    if found.max_num_results is not None and not 1 <= found.max_num_results <= MOST:
+        told = f"tools[{number}].max_num_results is from 1 to {MOST}, and {found.max_num_results} is not"
+        raise InvalidRequest(told, param=f"tools[{number}].max_num_results")
     return found
 
 
@@ -55,7 +60,7 @@ def ground(call: Call, tool: FileSearch) -> None:
     ranking = tool.ranking_options or Ranking()
     call.knowledge = tuple(tool.vector_store_ids)
     search = Search(
-        limit=min(tool.max_num_results or 5, 20),
+        limit=tool.max_num_results or PASSAGES,
         filters=tool.filters,
         rerank=ranking.ranker != "none",
         least=ranking.score_threshold,

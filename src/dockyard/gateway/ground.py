@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dockyard.knowledge.answer import Ask
     from dockyard.knowledge.model import Hit, Search
 
-PASSAGES = 5
-
 
 class Grounded(msgspec.Struct, kw_only=True):
     """What a call is grounded in. ``queries`` were searched for; ``checks``: the answer's sentences are checked."""
@@ -65,7 +63,7 @@ async def _grounded(parts: Parts, call: Call, question: str, turns: Sequence[Mes
     bases = await asyncio.to_thread(parts.knowledge, call.knowledge)  # type: ignore[arg-type]  # seen to above
     key = call.principal.name if call.principal is not None else ""
     wanted = call.grounded.search if isinstance(call.grounded, Grounded) and call.grounded.search else Search()
-    search = msgspec.structs.replace(wanted, limit=min(wanted.limit, 20), reader=reader(parts, call))
+    search = msgspec.structs.replace(wanted, reader=reader(parts, call))
     options = _options(parts, call, search)
     models = FleetModels(parts.fleet, lane=call.lane, key=key)
     hits, held_back, query = await gather(bases, models, question, options, turns)

@@ -227,7 +227,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to search. ``candidates`` come from each list before they are fused and ranked; ``limit`` are returned.
+    """How to search. ``candidates`` come from each list, or ``limit`` where that is more, before they are fused and
+    ranked; ``limit`` are returned.
 
     ``diversity`` (0 to 1) trades relevance for difference (MMR). ``expand`` widens each hit to its section, at most
     ``widest`` characters. ``least`` drops hits with a lower score. ``filters`` are in OpenAI's shape, over attributes

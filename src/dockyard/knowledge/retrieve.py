@@ -28,7 +28,7 @@ from dockyard.knowledge.vectors import Vectors
 from dockyard.types import Message
 
 MOST_RANKED = 40
-"""Passages that a reranker reads for one search: it takes most of the time."""
+"""Passages that a reranker reads for one search, unless more are to be returned: it takes most of the time."""
 LONGEST = 1000
 """Characters of a query that a reranker reads: a passage must fit beside it."""
 QUESTION = 400
@@ -128,6 +128,7 @@ def _candidates(
             documents={one.number: one for one in documents},
         )
     only = visible(documents, options.reader, options.filters)
+    options = msgspec.structs.replace(options, candidates=max(options.candidates, options.limit))
     store = base.vectors(state.recipe, state.place)
     lists: dict[str, list[Found]] = {}
     for number, query in enumerate(queries):
@@ -162,7 +163,7 @@ async def _ranked(
     options: Search,
 ) -> list[Hit]:
     recipe = state.recipe
-    found = found[:MOST_RANKED]
+    found = found[: max(MOST_RANKED, options.limit)]
     if recipe.reranker and options.rerank and found and len(query) <= QUESTION:
         logits = await scored(models, recipe.reranker, query, [row.words for row, _, _ in found])
         scores = [logistic(logit) for logit in logits]
