@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from knowledge_postgres import fetched, running
 
+from dockyard.cli import call
 from dockyard.errors import NotFound, SettingsError, SourceUnreachable
 from dockyard.knowledge.bases import Bases
 from dockyard.knowledge.model import Only, Recipe, Row
@@ -179,3 +180,37 @@ def test_bases_of_one_name_in_two_homes_share_a_database(pgvector_url: str, tmp_
     finally:
         for bases in homes:
             bases.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "remains"),
+    [
+        ("pgvector", "postgresql://app:secret@127.0.0.1:1/x?sslmode=disable", "`DROP TABLE {}` there removes it"),
+        ("qdrant", "http://127.0.0.1:1", "`DELETE /collections/{}` there removes it"),
+    ],
+)
+def test_a_base_whose_server_is_away_can_be_removed(
+    kind: str, url: str, remains: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    pytest.importorskip({"pgvector": "pgvector", "qdrant": "qdrant_client"}[kind])
+    monkeypatch.setenv("DOCKYARD_HOME", str(tmp_path))
+    bases = Bases(tmp_path)
+    base = bases.create(Recipe(name="rules", embedder="echo", dimension=WIDTH, store=kind, url=url))
+    table = base.place(base.recipe(), "a1").name
+    bases.close()
+    assert call(["knowledge", "rm", "rules"]) == 4
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the vector store can't be used" in told
+    assert "nothing was removed" in told
+    assert "`dockyard knowledge rm rules --force`" in told
+    assert call(["knowledge", "rm", "rules", "--source", "docs", "--force"]) == 2
+    assert call(["knowledge", "ls", "rules"]) == 0
+    capsys.readouterr()
+    assert call(["knowledge", "rm", "rules", "--force"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "removed rules\n"
+    assert remains.format(table) in " ".join(err.split())
+    assert "127.0.0.1:1" in err
+    assert "secret" not in err + told
+    assert list((tmp_path / "knowledge").iterdir()) == []

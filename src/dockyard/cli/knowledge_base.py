@@ -244,20 +244,28 @@ def rm(
     source: Annotated[
         str | None, typer.Option("--source", metavar="SOURCE", help="Take out just this source and its documents.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Also where the server with its vectors can't be used.")
+    ] = False,
     host: Host = None,
 ) -> None:
     """Remove a knowledge base, or one source of it."""
     from dockyard.cli._connect import read_settings
     from dockyard.cli._knowledge import bases, with_models
-    from dockyard.errors import NotFound
+    from dockyard.cli._output import note
+    from dockyard.errors import InvalidRequest, NotFound
     from dockyard.knowledge.sync import Options
     from dockyard.knowledge.sync import sync as run
 
     found = bases(read_settings())
     if source is None:
-        found.remove(name)
+        remains = found.remove(name, force=force)
         print(f"removed {name}")
+        if remains:
+            note(remains)
         return
+    if force:
+        raise InvalidRequest("--force removes a whole knowledge base, not a source of it", param="force")
     base = found.get(name)
     with base.ledger() as ledger:
         known = ledger.sources()

@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
-from dockyard.errors import Conflict, NotFound
+from dockyard.errors import Conflict, DockyardError, NotFound
 from dockyard.knowledge.ledger import Ledger
 from dockyard.knowledge.model import Document, Recipe, check_name
-from dockyard.knowledge.vectors import Place, Vectors, open_vectors
+from dockyard.knowledge.vectors import Place, Vectors, left, open_vectors
 
 LEDGER = "ledger.db"
 
@@ -163,19 +163,34 @@ class Bases:
         whole = [name for name in names if (self.root / name / LEDGER).exists()]
         return [self._open.setdefault(name, Base(self.root / name)) for name in whole]
 
-    def remove(self, name: str) -> None:
-        """Raises NotFound, and Conflict while it is written."""
+    def remove(self, name: str, *, force: bool = False) -> str:
+        """Remove a base; what of it is left on a server that can't be used, which only ``force`` allows, or "".
+
+        Raises NotFound, Conflict while it is written, and what dropping its collection raises: nothing is removed then.
+        """
         base = self.get(name)
         with base.writing():
             with base.ledger() as ledger:
                 recipe, place = ledger.recipe, ledger.place
+            remains = self._dropped(base, recipe, place, force=force) if recipe.url else ""
             gone = self.root / f".gone-{secrets.token_hex(8)}"
-            if recipe.url:
-                base.vectors(recipe, place).drop()
             base.close()
             base.folder.rename(gone)
         self._open.pop(name, None)
         shutil.rmtree(gone, ignore_errors=True)
+        return remains
+
+    def _dropped(self, base: Base, recipe: Recipe, place: str, *, force: bool) -> str:
+        try:
+            base.vectors(recipe, place).drop()
+        except DockyardError as error:
+            remains = left(recipe.store, base.place(recipe, place))
+            if force:
+                return remains
+            error.message += "; nothing was removed"
+            error.hint = f"bring it back, or `dockyard knowledge rm {base.name} --force`: then {remains}"
+            raise
+        return ""
 
     def close(self) -> None:
         for base in self._open.values():

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -91,6 +92,15 @@ def tried(kind: str, url: str) -> None:
                 store.drop()
         finally:
             store.close()
+
+
+def left(kind: str, place: Place) -> str:
+    """What stays of a collection that could not be dropped, where, and how to take it away there."""
+    parts = urlsplit(place.url)
+    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    how = {"pgvector": f"DROP TABLE {place.name}", "qdrant": f"DELETE /collections/{place.name}"}.get(kind)
+    there = f"; `{how}` there removes it" if how else ""
+    return f"the {'table' if kind == 'pgvector' else 'collection'} {place.name} is left in {where}{there}"
 
 
 def open_vectors(kind: str, place: Place) -> Vectors:

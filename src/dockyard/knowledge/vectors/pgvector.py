@@ -195,7 +195,13 @@ class PgVectors:
         self.close()
 
     async def _drop(self) -> None:
-        await (await self._connected()).execute(f"DROP TABLE IF EXISTS {self._table}")
+        import asyncpg
+
+        pool = await self._connected()
+        try:
+            await pool.execute(f"DROP TABLE IF EXISTS {self._table}")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise SourceUnreachable(f"the vector store can't be used: {error}") from error
 
     def close(self) -> None:
         if self._loop.is_closed():
