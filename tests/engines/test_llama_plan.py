@@ -79,6 +79,27 @@ def test_it_always_adds_up(memory: int, facts: ModelFacts, parallel: int | None)
     assert found.predicted.total > facts.weight_bytes
 
 
+@pytest.mark.parametrize(
+    ("facts", "flags", "kept"),
+    [
+        ({"architecture": "llama"}, {}, 8192 * 30 * 3 * 64 * 2 * 2),
+        ({"architecture": "llama"}, {"prompt_cache": 0}, 0),
+        ({"architecture": "llama"}, {"prompt_cache": 5 << 20}, 5 << 20),
+        ({"architecture": "qwen3next"}, {}, 0),
+        ({"architecture": "qwen3next"}, {"prompt_cache": 5 << 20}, 5 << 20),
+        ({}, {}, 0),
+    ],
+)
+def test_conversations_that_are_over_are_kept_beside_the_pool(
+    facts: dict[str, str], flags: dict[str, Any], kept: int
+) -> None:
+    """As many bytes as the pool has, where a copy of keys and values is all that there is; and they are counted."""
+    named = msgspec.structs.replace(SMALL, **facts)
+    found = plan(named, 24 * GIB, flags=flags)
+    assert found.details["prompt_cache"] == kept
+    assert found.predicted.total - plan(named, 24 * GIB, flags={"prompt_cache": 0}).predicted.total == kept
+
+
 def test_headers_that_say_little_are_taken_for_a_large_model() -> None:
     assert kv_bytes(ModelFacts(format="gguf"), Flags()) == FALLBACK_KV
     assert kv_bytes(LARGE, Flags()) == 32 * 8 * 128 * 4

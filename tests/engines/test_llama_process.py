@@ -82,7 +82,8 @@ async def test_nobody_can_reach_the_model_but_through_us(llama: Runner) -> None:
 
 
 async def test_prediction_is_near_what_it_takes(llama: Runner, starter_gguf: Path, tmp_path: Path) -> None:
-    _, plan = prepare(smol(starter_gguf), "embedded", tmp_path / "log", context=512, parallel=8, threads=1)
+    options = {"context": 512, "parallel": 8, "threads": 1, "flags": {"prompt_cache": 0}}
+    _, plan = prepare(smol(starter_gguf), "embedded", tmp_path / "log", **options)
     await collect(llama, ask("Hi"))
     measured = llama.rss()
     assert measured is not None

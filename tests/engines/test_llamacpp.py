@@ -19,6 +19,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.model]
 GREEDY = Sampling(max_tokens=12, temperature=0)
 
 
+WORDS = (
+    "harbour", "lemon", "cathedral", "violin", "copper", "moss", "candle", "saddle", "marble", "pepper", "thunder",
+    "orchard",
+)  # fmt: skip
+
+
 def finish(chunks: list[Chunk]) -> str | None:
     return chunks[-1].finish
 
@@ -40,6 +46,19 @@ async def test_usage_tells_cached_tokens_and_seconds(llama: Runner) -> None:
     assert again.prefill_seconds is not None
     assert again.decode_seconds is not None
     assert 0 < again.decode_seconds < 60
+
+
+async def test_conversations_that_are_over_come_back_each_as_its_own(llama: Runner) -> None:
+    """More of them than there are slots: what was said stays in memory of its own, and goes to nobody else."""
+    asked = [go_on(" ".join([word] * 40), Sampling(max_tokens=6, temperature=0)) for word in WORDS]
+    for _ in range(2):
+        answers = [await collect(llama, each) for each in asked]
+        for word, answer in zip(WORDS, answers, strict=True):
+            assert said(answer).split()[:2] == [word, word]
+    for answer in answers:
+        usage = answer[-1].usage
+        assert usage is not None
+        assert usage.cached_tokens >= usage.prompt_tokens - 2
 
 
 @pytest.mark.parametrize("text", ["👍🏽 naïve — 日本語 🇫🇷", "👩‍👩‍👧‍👦𝕏ℵ"])

@@ -107,7 +107,7 @@ def _params(library: Any, files: ModelFiles, plan: LoadPlan, flags: Flags, offer
     params.embedding = plan.details["mode"] != "generate"
     if plan.details["pooling"]:
         params.pooling_type = _enum(library.llama_pooling_type, str(plan.details["pooling"]))
-    _set_flags(library, params, flags)
+    _set_flags(library, params, flags, int(plan.details["prompt_cache"]))
     if flags.spec_type is not None or flags.draft is not None:
         _set_speculation(library, params.speculative, flags, plan.details.get("draft"))
     if files.projector is not None:
@@ -118,10 +118,10 @@ def _params(library: Any, files: ModelFiles, plan: LoadPlan, flags: Flags, offer
     return params
 
 
-def _set_flags(library: Any, params: Any, flags: Flags) -> None:
+def _set_flags(library: Any, params: Any, flags: Flags, prompt_cache: int) -> None:
     for name in ("cache_type_k", "cache_type_v"):
         setattr(params, name, getattr(library.ggml_type, f"GGML_TYPE_{getattr(flags, name).upper()}"))
-    params.cache_ram_mib = flags.prompt_cache >> 20
+    params.cache_ram_mib = prompt_cache >> 20
     params.n_ctx_checkpoints = 0 if not flags.prompt_cache else 4
     params.rope_freq_base = flags.rope_freq_base
     params.rope_freq_scale = flags.rope_freq_scale

@@ -33,15 +33,16 @@ NATIVE_ONLY = ("gpu_layers", "n_cpu_moe", "main_gpu", "split_mode", "tensor_spli
 class Flags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The allow-list of ``LoadOptions.flags``. None leaves a setting to llama.cpp.
 
-    ``kv_tokens`` is the size of the pool, ``prompt_cache`` bytes of RAM for prompts of other conversations,
-    ``native`` picks the driver; ``draft`` names a stored model that guesses ahead.
-    ``spec_ngram_*`` count for each n-gram kind of ``spec_type``. The rest is named as by llama-server.
+    ``kv_tokens`` is the size of the pool, ``prompt_cache`` bytes of RAM for conversations whose turn is
+    over (None: as many as the pool's where llama.cpp restores them rightly, else none; 0: they stay in the pool),
+    ``native`` picks the driver; ``draft`` names a stored model that guesses ahead. ``spec_ngram_*`` count for each
+    n-gram kind of ``spec_type``. The rest is named as by llama-server.
     """
 
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     kv_tokens: int | None = None
-    prompt_cache: int = 0
+    prompt_cache: int | None = None
     native: bool | None = None
     threads_batch: int | None = None
     batch_size: int | None = None

@@ -127,7 +127,8 @@ def _command(program: str, files: ModelFiles, plan: LoadPlan, flags: Flags, offe
     command += ["-b", str(plan.details["batch"]), "-ub", str(plan.details["ubatch"])]
     command += ["-t", str(plan.threads), "-tb", str(flags.threads_batch or plan.threads)]
     command += ["--threads-http", str(plan.parallel + 2)]
-    command += ["-ctk", flags.cache_type_k, "-ctv", flags.cache_type_v, "-cram", str(flags.prompt_cache >> 20)]
+    command += ["-ctk", flags.cache_type_k, "-ctv", flags.cache_type_v]
+    command += ["-cram", str(int(plan.details["prompt_cache"]) >> 20)]
     command += ["-ctxcp", "4" if flags.prompt_cache else "0", "-fit", "off", "-lv", "1", "--no-ui", "--no-slots"]
     command += ["--jinja", "--offline"]
     if plan.details["mode"] != "generate":

@@ -99,7 +99,8 @@ class LlamaCpp:
         found = shape(files, options, settings, hardware, flags)
         details: dict[str, Json] = {
             "pool": found.pool, "batch": found.batch, "ubatch": found.ubatch, "native": native or "",
-            "mode": options.mode, "pooling": pooling(files, options, flags), "flags": msgspec.to_builtins(flags),
+            "prompt_cache": found.prompt_cache, "mode": options.mode, "pooling": pooling(files, options, flags),
+            "flags": msgspec.to_builtins(flags),
         }  # fmt: skip
         memory = found.memory
         if flags.draft is not None:
