@@ -93,11 +93,18 @@ def test_it_always_adds_up(memory: int, facts: ModelFacts, parallel: int | None)
 def test_conversations_that_are_over_are_kept_beside_the_pool(
     facts: dict[str, str], flags: dict[str, Any], kept: int
 ) -> None:
-    """As many bytes as the pool has, where a copy of keys and values is all that there is; and they are counted."""
+    """As many bytes as the pool has, where a copy of keys and values is all that there is; they are held for it."""
     named = msgspec.structs.replace(SMALL, **facts)
     found = plan(named, 24 * GIB, flags=flags)
     assert found.details["prompt_cache"] == kept
-    assert found.predicted.total - plan(named, 24 * GIB, flags={"prompt_cache": 0}).predicted.total == kept
+    assert found.predicted.kv_cache - plan(named, 24 * GIB, flags={"prompt_cache": 0}).predicted.kv_cache == kept
+
+
+def test_conversations_that_are_over_take_no_more_than_there_is() -> None:
+    named = msgspec.structs.replace(SMALL, architecture="llama")
+    assert 0 < plan(named, 700 << 20, context=8192).details["prompt_cache"] < 8192 * 30 * 3 * 64 * 2 * 2
+    assert plan(named, 700 << 20, context=8192).predicted.total < 700 << 20
+    assert plan(named, 128 << 20, context=8192).details["prompt_cache"] == 0
 
 
 def test_headers_that_say_little_are_taken_for_a_large_model() -> None:

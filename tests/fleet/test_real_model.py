@@ -36,7 +36,11 @@ async def test_predicted_and_measured_memory_agree(tmp_path: Path, store: Store)
     fleet = Fleet(Settings(home=str(tmp_path), native_llama=False), store)
     await fleet.start()
     try:
-        for options in (LoadOptions(context=2048, parallel=1), LoadOptions(context=8192, parallel=4)):
+        bare = {"prompt_cache": 0}  # what is kept of conversations is taken as they end
+        for options in (
+            LoadOptions(context=2048, parallel=1, flags=bare),
+            LoadOptions(context=8192, parallel=4, flags=bare),
+        ):
             await fleet.preload("smollm2", options)
             lease = await fleet.lease("smollm2")
             async for _ in lease.generate(greeting(1)):

@@ -18,7 +18,7 @@ from dockyard.engines._llama_answer import error_of
 from dockyard.errors import DockyardError, EngineError, WorkerCrashed
 from dockyard.types import Json
 
-PACE = 0.03
+PACE = 0.05
 """Seconds between two looks at an answer under way. Each wakes this process, which delays the next token by what
 that takes, where every core computes."""
 EARLY = (b'"prompt_progress":', b'"role":')

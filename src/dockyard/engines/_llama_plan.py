@@ -24,7 +24,7 @@ POOL_TOKENS = 8192
 """Pool of a model that has memory to spare, as large as llama-server's own: each page of it is touched at load."""
 
 POOL_SHARE = 0.25
-"""Share of the memory left beside the weights that the pool takes without being asked."""
+"""Share of the memory left that the pool, and then what is kept of conversations beside it, takes unasked."""
 
 SPIN = {"GOMP_SPINCOUNT": "1000"}
 """How long llama.cpp's OpenMP threads spin for each other before they sleep; set unless the operator did.
@@ -111,25 +111,26 @@ def shape(files: ModelFiles, options: LoadOptions, settings: Settings, hardware:
     parallel = parallel or max(1, min(MAX_PARALLEL, pool // TOKENS_PER_SLOT))
     ubatch = flags.ubatch_size or min(BATCH, flags.batch_size or BATCH)
     batch = max(flags.batch_size or BATCH, ubatch)
-    cache = _prompt_cache(files, flags, int(pool * token))
+    cache = _prompt_cache(files, flags, int(pool * token), free)
     memory = Memory(
-        weights=weights, kv_cache=int(pool * token), workspace=_workspace(facts, pool, parallel, ubatch) + cache
+        weights=weights, kv_cache=int(pool * token) + cache, workspace=_workspace(facts, pool, parallel, ubatch)
     )
     return Shape(
         context=context, parallel=parallel, pool=pool, batch=batch, ubatch=ubatch, prompt_cache=cache, memory=memory
     )
 
 
-def _prompt_cache(files: ModelFiles, flags: Flags, pool: int) -> int:
-    """Bytes of RAM for the keys and values of conversations whose turn is over; ``pool`` is in bytes too.
+def _prompt_cache(files: ModelFiles, flags: Flags, pool: int, free: int) -> int:
+    """Bytes of RAM for the keys and values of conversations whose turn is over; ``pool`` and ``free`` are bytes too.
 
     Left in the pool, they would be looked at with each token of all others: SmolLM2-135M takes 5.5 ms a token in a
-    fresh pool, 6.7 ms beside eight short conversations. As large as the pool, so that none that fitted there is lost.
+    fresh pool, 6.7 ms beside eight short conversations. As large as the pool, so that none that fitted there is lost,
+    where that leaves memory to spare.
     """
     if flags.prompt_cache is not None:
         return flags.prompt_cache
     plain = files.facts.architecture in WHOLE and not (files.offers or files.projector or flags.draft)
-    return -(-pool >> 20) << 20 if plain else 0
+    return min(pool, max(0, int((free - pool) * POOL_SHARE))) >> 20 << 20 if plain else 0
 
 
 def _shape_of_encoder(
