@@ -97,7 +97,9 @@ class Llama:
         small = 0 < (facts.parameters or 0) < SMALL
         plan = LoadPlan(
             engine="llamacpp", context=WINDOW, parallel=1, threads=1 if small else cores(),
-            details={"pool": WINDOW, "batch": 512, "ubatch": 512, "mode": "generate", "pooling": ""},
+            details={
+                "pool": WINDOW, "batch": 512, "ubatch": 512, "prompt_cache": 0, "mode": "generate", "pooling": "",
+            },
         )  # fmt: skip
         self._server: Any = Embedded(files, plan, Flags(), None, [])
         self._letter = self.tokens("a")[0]
