@@ -24,6 +24,7 @@ import msgspec
 
 from dockyard.artifact import digest as digests
 from dockyard.artifact import intake, lookup
+from dockyard.artifact.anatomy import size as told
 from dockyard.artifact.document import Index, Manifest, parse_manifest
 from dockyard.artifact.gc import Deleted, Freed, Lease, live_since, sweep, usage_of
 from dockyard.artifact.gc import Usage as Usage
@@ -166,24 +167,17 @@ class Store:
 
     def check_room(self, size: int, *, here: int = 0) -> None:
         """Raise StoreFull if ``size`` more bytes go over the quota or, less the ``here`` that are on it, the disk."""
-        from dockyard.artifact.anatomy import size as told
-
         if self.quota:
             held = self.sizes()
-            used = sum(held.values())
             waiting = sum(each for digest, each in list(self._reserved.items()) if digest not in held)
-            if used + waiting + size > self.quota:
+            if (used := sum(held.values()) + waiting) + size > self.quota:
                 raise StoreFull(
-                    f"{told(size)} more do not fit: the store holds {told(used + waiting)} of its quota of"
-                    f" {told(self.quota)}",
+                    f"{told(size)} more do not fit: the store holds {told(used)} of its quota of {told(self.quota)}",
                     hint="`dockyard rm` what is not needed, `dockyard gc`, or raise `store_quota`",
                 )
-        free = shutil.disk_usage(self.root).free
-        if size - here > free:
-            raise StoreFull(
-                f"{told(size)} more do not fit: the disk of {self.root} has {told(free)} free",
-                hint="free some space, or keep everything on another disk: DOCKYARD_HOME",
-            )
+        if size - here > (free := shutil.disk_usage(self.root).free):
+            there = f"the disk of {self.root} has {told(free)} free"
+            raise StoreFull(f"{told(size)} more do not fit: {there}", hint="free some space, or move DOCKYARD_HOME")
 
     def put_manifest(
         self, data: bytes, *, media_type: str | None = None, reference: Reference | None = None
