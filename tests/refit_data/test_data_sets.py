@@ -246,3 +246,42 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{path}:1: not JSON" in capsys.readouterr().err
     assert call(["data", "create", path, "qa", "--kind", "poem"]) == 2
     assert call(["data", "show", "nothing"]) == 3
+
+
+def test_a_folder_is_no_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("notes", str(tmp_path / "notes")):
+        assert call(["synthesize", name, "--method", "documents"]) == 2
+        told = capsys.readouterr().err
+        assert f"error: {name} is a folder, not a data set\nhint: give a file of JSONL, CSV or Parquet" in told
+
+
+def test_what_is_made_says_how_like_its_seeds_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = random.Random(1)
+    rows = [{"berth": draw.randint(1, 9), "length": draw.gauss(80, 20)} for _ in range(60)]
+    ships = write(tmp_path / "ships.jsonl", *rows)
+    assert call(["synthesize", str(ships), "more-ships", "--method", "table", "--count", "20"]) == 0
+    assert call(["data", "create", str(ships), "ships"]) == 0
+    capsys.readouterr()
+    assert call(["data", "show", "more-ships", "--report"]) == 0
+    told = capsys.readouterr().out
+    assert "20 records from 60 seeds" in told
+    assert "| closer_than_real |" in told
+    assert call(["data", "show", "ships", "--report"]) == 2
+    assert "ships has no report" in capsys.readouterr().err
+
+
+def test_rows_that_differ_in_a_number_are_no_repeats(tmp_path: Path, shelf: Store) -> None:
+    rows = [
+        {"berth": 1, "flag": "CH"},
+        {"berth": 2, "flag": "CH"},
+        {"berth": 1, "flag": "CH"},
+        {"berth": 1, "flag": "DK"},
+    ]
+    signs = [{"east": "5", "north": "1.5"}, {"east": "-5", "north": "1.5"}, {"east": "5", "north": "15"}]
+    for given, kept in ((rows, [rows[0], rows[1], rows[3]]), (signs, signs)):
+        made = open_dataset(shelf, create(shelf, [write(tmp_path / "a.jsonl", *given)]).entry.descriptor.digest)
+        assert made.parts["train"] == kept

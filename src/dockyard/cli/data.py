@@ -79,17 +79,21 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set.", autocompletion=model_names)],
     records: Annotated[int, typer.Option("--records", "-n", min=0, help="So many records of the part too.")] = 0,
     part: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    report: Annotated[bool, typer.Option("--report", help="How like its seeds a data set of `synthesize` is.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a data set holds, and show some of it, as JSONL."""
     import msgspec
 
     from dockyard.cli._connect import open_store
+    from dockyard.errors import InvalidRequest
     from dockyard.ops.dataset.artifact import open_dataset
 
     found = open_dataset(open_store(), name)
     shown = found.part(part)[:records] if records else []
-    _show(name, found.digest, found.card, as_json=as_json, records=shown)
+    if report and not found.report:
+        raise InvalidRequest(f"{name} has no report: `synthesize` did not make it", param="report")
+    _show(name, found.digest, found.card, as_json=as_json, records=shown, report=found.report if report else "")
     if not as_json:
         for record in shown:
             print(msgspec.json.encode(record).decode())
@@ -139,14 +143,14 @@ def export(
         print(folder / f"{part}.jsonl")
 
 
-def _show(name: str, digest: str, card: Any, *, as_json: bool, records: Any = ()) -> None:
+def _show(name: str, digest: str, card: Any, *, as_json: bool, records: Any = (), report: str = "") -> None:
     import msgspec
 
     from dockyard.cli._output import show_json
 
     if as_json:
         told = {"name": name, "digest": digest, **msgspec.to_builtins(card)}
-        return show_json({**told, "shown": records} if records else told)
+        return show_json({**told, **({"shown": records} if records else {}), **({"report": report} if report else {})})
     print(f"{name} {digest}")
     print(f"{card.kind} records: " + ", ".join(f"{count} {part}" for part, count in card.records.items()))
     for title, counts in (("left out", card.removed), (f"personal data ({card.how})", card.private)):
@@ -154,4 +158,6 @@ def _show(name: str, digest: str, card: Any, *, as_json: bool, records: Any = ()
             print(f"{title}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
     if card.overlapping:
         print(f"in an evaluation too: {card.overlapping}")
+    if report:
+        print(f"\n{report}")
     return None

@@ -156,11 +156,26 @@ def _inputs(operation: Any, places: dict[str, Any], store: Store, settings: Sett
                 if takes.kind == "data" and (Path(value).is_file() or value.endswith(SUFFIXES)):
                     digest = create(store, [value]).entry.descriptor.digest
                 else:
+                    if takes.kind == "data":
+                        _refuse_folder(value, store)
                     fetch_missing(value, settings, quiet=quiet)
                     digest = store.resolve(value).digest
                 names = store.names(digest)
                 artifacts.append(Parent(digest=digest, role=takes.role, reference=str(names[0]) if names else None))
     return Inputs(artifacts=tuple(artifacts), files=files)
+
+
+def _refuse_folder(value: str, store: Store) -> None:
+    """Raise InvalidRequest for a folder of this machine, unless a data set is called so."""
+    from dockyard.errors import InvalidReference, InvalidRequest, ModelNotFound
+
+    if not Path(value).is_dir():
+        return
+    try:
+        store.resolve(value)
+    except (InvalidReference, ModelNotFound):
+        hint = 'give a file of JSONL, CSV or Parquet; a document is a line {"text": "…"} of one'
+        raise InvalidRequest(f"{value} is a folder, not a data set", param="data", hint=hint) from None
 
 
 def _show_plan(found: Plan, *, as_json: bool) -> int:

@@ -12,7 +12,7 @@ from dockyard.artifact.store import Entry
 from dockyard.artifact.writers import Spec
 from dockyard.errors import InvalidRequest
 from dockyard.ops import Job, Params, Takes
-from dockyard.ops.dataset.artifact import CARD, Card, items_of, open_dataset
+from dockyard.ops.dataset.artifact import CARD, REPORT, Card, items_of, open_dataset
 from dockyard.ops.dataset.records import Record, kind_of, text_of, write
 from dockyard.ops.synthetic import table
 from dockyard.ops.synthetic.endpoint import MakeApp, connected
@@ -106,7 +106,7 @@ class Synthesize:
         write(folder / "train.jsonl", made)
         (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card, order="sorted"), indent=2) + b"\n")
         (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-        (folder / "report.md").write_text(markdown(report), encoding="utf-8")
+        (folder / REPORT).write_text(markdown(report), encoding="utf-8")
         return pack_files(
             job.store,
             {path.name: path for path in sorted(folder.iterdir())},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dockyard.artifact.store import Store
 
 CARD = "dataset.json"
+REPORT = "report.md"
 PARTS = ("train", "validation", "test")
 
 
@@ -33,11 +34,12 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSet(msgspec.Struct, frozen=True, kw_only=True):
-    """A data set that was read: records by part."""
+    """A data set that was read: records by part, and the ``report`` of one that was made by `synthesize`."""
 
     digest: str
     card: Card
     parts: dict[str, list[Record]]
+    report: str = ""
 
     def part(self, name: str) -> list[Record]:
         """The records of a part; InvalidRequest where it has none."""
@@ -64,7 +66,8 @@ def open_dataset(store: Store, name: str | Reference) -> DataSet:
     folder, _ = lay_out(store, artifact)
     card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
     parts = {part: read(folder / f"{part}.jsonl", card.kind)[1] for part in PARTS if f"{part}.jsonl" in paths}
-    return DataSet(digest=found.digest, card=card, parts=parts)
+    report = (folder / REPORT).read_text(encoding="utf-8") if REPORT in paths else ""
+    return DataSet(digest=found.digest, card=card, parts=parts, report=report)
 
 
 def items_of(store: Store, name: str | Reference) -> list[list[str]]:

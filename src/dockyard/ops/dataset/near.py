@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from dockyard.errors import EngineUnavailable
-from dockyard.ops.dataset.records import INSTALL, Record, text_of
+from dockyard.ops.dataset.records import INSTALL, Record, kind_of, text_of
 
 if TYPE_CHECKING:
     import numpy
@@ -26,11 +28,13 @@ def plain(text: str) -> str:
 
 
 def exact(records: Sequence[Record]) -> list[int]:
-    """The positions of records whose words occurred before."""
+    """The positions of records whose words occurred before; of a table's rows, those whose every value did."""
     seen: set[bytes] = set()
     repeated = []
     for place, record in enumerate(records):
-        key = hashlib.blake2b(plain(text_of(record)).encode(), digest_size=16).digest()
+        table = kind_of(record) == "table"
+        told = msgspec.json.encode(record, order="sorted") if table else plain(text_of(record)).encode()
+        key = hashlib.blake2b(told, digest_size=16).digest()
         if key in seen:
             repeated.append(place)
         seen.add(key)
