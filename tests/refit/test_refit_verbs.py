@@ -51,7 +51,8 @@ def test_quantize_and_again(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "code", "told"),
     [
         (["quantize", "tiny"], 2, "to"),
-        (["quantize", "tiny", "--to", "int3"], 2, "to"),
+        (["quantize", "tiny", "--to", "int3"], 2, "error: to: Invalid enum value 'int3'\nhint: it takes: fp8 | "),
+        (["prune", "tiny", "--samples", "0"], 2, "error: samples: Expected `int` >= 1\n"),
         (["quantize", "tiny", "--to", "openvino-int4", "--group-size", "7"], 2, "group_size"),
         (["prune", "tiny", "--method", "depth"], 2, "layers"),
         (["merge", "tiny"], 2, "adapter"),
@@ -61,6 +62,15 @@ def test_quantize_and_again(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_wrong_is_said(words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(words) == code
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("home")
+def test_a_misspelt_name_is_told_even_where_no_registry_can_be_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKYARD_OFFLINE", "true")
+    assert call(["convert", "tinny", "--to", "gguf"]) != 0
+    assert "hint: did you mean tiny?; " in capsys.readouterr().err
 
 
 def test_what_can_not_fit_is_refused(tmp_path: Path) -> None:

@@ -68,19 +68,24 @@ def ask_server(host: str | None, call: Callable[[AsyncClient], Awaitable[T]]) ->
 def fetch_missing(model: str, settings: Settings, *, quiet: bool = False) -> None:
     """Pull ``model`` if the store on this machine does not hold it and no engine brings it along; blocks."""
     from dockyard.engines import builtin
-    from dockyard.errors import ModelNotFound
+    from dockyard.errors import DockyardError, ModelNotFound
 
     if builtin(model, settings.upstreams) is not None:
         return
     store = open_store(settings)
     try:
         store.resolve(model)
-    except ModelNotFound:
+    except ModelNotFound as missing:
         from dockyard.artifact.transfer import pull
         from dockyard.cli._output import note
         from dockyard.cli._progress import progress
 
         if not quiet:
             note(f"{model} is not in the store; pulling it")
-        with progress(quiet=quiet) as show:
-            pull(store, model, settings, on_progress=show)
+        try:
+            with progress(quiet=quiet) as show:
+                pull(store, model, settings, on_progress=show)
+        except DockyardError as error:
+            near = missing.hint if missing.hint and missing.hint.startswith("did you mean") else ""
+            error.hint = "; ".join(part for part in (near, error.hint) if part)
+            raise

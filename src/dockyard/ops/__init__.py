@@ -255,10 +255,11 @@ def read_params(kind: type[Params], values: Mapping[str, Json]) -> Any:
     try:
         return msgspec.convert({name: value for name, value in values.items() if value is not None}, kind)
     except msgspec.ValidationError as error:
-        name = str(error).partition("`$.")[2].strip("`")
+        told, _, where = str(error).partition(" - at `$.")
+        name = where.strip("`")
         words = next((one.kind for one in options(kind) if one.name == name), "")
         hint = f"it takes: {words}" if words else None
-        raise InvalidRequest(str(error), param=name or None, hint=hint) from error
+        raise InvalidRequest(f"{name}: {told}" if name else told, param=name or None, hint=hint) from error
 
 
 _WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "true | false", "vartuple": "list"}
