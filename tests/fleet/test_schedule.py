@@ -154,6 +154,23 @@ def test_a_load_that_took_more_than_predicted_makes_room_or_waits_again_with_its
     assert schedule.step(6.0) == [Grant(ord("b"), "b", 2.0)]
 
 
+def test_while_people_are_about_batch_work_takes_few_slots_and_later_all() -> None:
+    schedule = Schedule(100, quiet=0.5)
+    ask(schedule, 1, "a", 60, 0.0)
+    schedule.step(0.0)
+    schedule.loads.loaded("a", 60, 1.0, 0.0, capacity=32)
+    schedule.step(0.0)
+    give_back(schedule, "a", 1.0)
+    for ticket in range(2, 42):
+        schedule.ask(ticket, schedule.pool("a"), 1.0, lane="batch")
+    assert schedule.next_wake(1.0) == 1.5
+    assert [type(each) for each in schedule.step(1.5)] == [Grant] * 2, "one slot of sixteen"
+    assert schedule.next_wake(1.5) == 11.0
+    assert schedule.finish(2, 1.6)
+    assert len(schedule.step(1.6)) == 1
+    assert len(schedule.step(11.0)) == 30
+
+
 def test_a_restart_that_nobody_waits_for_takes_only_free_memory_and_waits_out_its_back_off() -> None:
     schedule = Schedule(100)
     recall(schedule, "a", 60, 0.0)

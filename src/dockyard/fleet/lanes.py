@@ -3,6 +3,9 @@
 Batch work runs while no interactive request is under way or waiting on this machine, and none was for a short while: a
 model that decodes for both gives each token later, and a person notices. With a negative ``quiet`` it also runs beside
 interactive work, in slots that are free, and only what stands in the way yields.
+
+What yields still ends the step that it is in, and the newcomer waits for that. So while people are about, batch work
+takes few slots: one line's step is short; that of sixteen, each with a prompt to read, takes half a second on 2 cores.
 """
 
 from __future__ import annotations
@@ -11,6 +14,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dockyard.fleet.pool import Resident
+
+
+ABOUT_SECONDS = 10.0
+"""How long after the last interactive request the next is expected."""
+SHARE = 16
+"""One slot in so many is lent to batch work while people are about, but at least one."""
 
 
 class Lanes:
@@ -41,10 +50,16 @@ class Lanes:
         return self.beside or (self.interactive == 0 and now >= self.calm_since + self.quiet)
 
     def opens(self, now: float) -> float | None:
-        """When time alone will let batch work start; None if that takes more than time, or it may now."""
-        if self.beside or self.interactive or now >= self.calm_since + self.quiet:
+        """When time alone will let batch work start, or take more; None if that takes more than time, or it may now."""
+        if self.beside or self.interactive:
             return None
-        return self.calm_since + self.quiet
+        return next((at for at in (self.calm_since + self.quiet, self.calm_since + ABOUT_SECONDS) if now < at), None)
+
+    def most(self, capacity: int, now: float) -> int:
+        """How many of a replica's slots batch work may have."""
+        if self.beside or now >= self.calm_since + ABOUT_SECONDS:
+            return capacity
+        return max(1, capacity // SHARE)
 
     def begin(self, ticket: int, resident: Resident, now: float) -> None:
         """Batch work takes a slot."""

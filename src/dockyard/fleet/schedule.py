@@ -251,7 +251,8 @@ class Schedule:
 
     def _lend(self, pool: Pool, now: float) -> Grant | None:
         """The next of the batch lane for a slot of this pool, if one is free."""
-        resident = pool.choose([m for m in pool.members.values() if m.ready and not m.held], batch=True)
+        ready = [m for m in pool.members.values() if m.ready and not m.held]
+        resident = pool.choose([m for m in ready if m.batch < self.lanes.most(m.capacity, now)], batch=True)
         ticket = pool.batch.pop(pool.seconds) if resident is not None else None
         if resident is None or ticket is None:
             return None
