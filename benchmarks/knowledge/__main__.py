@@ -16,7 +16,9 @@ GROUPS = {
     "chunkers": retrieval.chunker_rows,
     "killed": killed.rows,
     "answerable": answerable.rows,
+    "judging": answerable.judging_rows,
     "answers": answers.rows,
+    "judged": answers.judged_rows,
 }
 
 if __name__ == "__main__":

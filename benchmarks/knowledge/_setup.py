@@ -34,11 +34,15 @@ CACHE = ROOT / ".venv" / "bench-models"
 """Apart from the suite's, which holds only what its tests name."""
 STARTER = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BANKING = "inspect_evals/tau2/data/domains/banking_knowledge"
+PATIENCE = 3600.0
+"""Seconds that a model may take: other work on the machine must not end what runs for an hour."""
 EMBEDDER, RERANKER = "bge-small-en", "reranker-en"
 
 
 def settings(home: Path) -> Settings:
-    return Settings(home=str(home), log_level="error", batch_quiet_seconds=-1.0)
+    return Settings(
+        home=str(home), log_level="error", batch_quiet_seconds=-1.0, queue_seconds=PATIENCE, load_seconds=PATIENCE
+    )
 
 
 def stocked(home: Path, *models: tuple[Path, str]) -> Store:

@@ -5,11 +5,17 @@ figures of the table are of places that their own fit has not seen. The cut is t
 shares over all kinds is greatest, since both are wanted alike; it is moved into the bias, so that 0.5 is the cut.
 
     python -m benchmarks.knowledge answerable
+
+``judging`` fits the model with a judge on a share of the questions, since each asks a language model; the figures
+without a judge are of the same ones.
+
+    python -m benchmarks.knowledge judging
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,8 +28,20 @@ from benchmarks._bars import Row
 from benchmarks.knowledge._more_places import CLINIC, FARM, HOTEL, MARKET, MINE, MONASTERY, NEWSPAPER
 from benchmarks.knowledge._places import BREWERY, HARBOUR, LIBRARY, RAILWAY, SCHOOL, Kind, made
 from benchmarks.knowledge._setup import base_of, opened, stocked
+from benchmarks.knowledge.answers import JUDGE, joined
 from dockyard.knowledge.claims import about
-from dockyard.knowledge.evidence import Inputs, measured, said
+from dockyard.knowledge.evidence import (
+    ASKED,
+    BIAS,
+    WEIGHTS,
+    Inputs,
+    Sentence,
+    best_of,
+    judged,
+    measured,
+    said,
+    weighed,
+)
 from dockyard.knowledge.model import Search
 from dockyard.knowledge.questions import Question
 from dockyard.knowledge.retrieve import search
@@ -46,20 +64,24 @@ KINDS: dict[str, Kind] = {
 PLACES = 6
 ALONE = 4
 SHRINK = 0.01
+SHARE = 0.06867
+"""Of the questions, those that a judge is asked about."""
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """One question: whether it has an answer, what was measured of each sentence, and whether that is the answer."""
+    """One question: whether it has an answer, what was measured of each sentence, and whether that is the answer.
+    ``odds`` are a judge's of some of the sentences, by their places; None: it was not asked."""
 
     answerable: bool
     inputs: list[Inputs]
     right: list[bool]
+    odds: dict[int, float] | None = None
 
 
-async def seen(kind: str, models: Any, bases: Any, options: Any, folder: Path) -> list[Asked]:
+async def seen(kind: str, models: Any, bases: Any, options: Any, folder: Path, judge: str = "") -> list[Asked]:
     """All questions of one kind: of all its places together, and of some alone in a base, without their names."""
     asked = made(folder / "all", KINDS[kind], kind, seed=5, count=PLACES)
-    found = await _asked(kind, asked, models, bases, options, folder / "all")
+    found = await _asked(kind, asked, models, bases, options, folder / "all", judge)
     for page in sorted((folder / "all").glob("*.md"))[:ALONE]:
         place = page.read_text().split("\n")[0].rpartition(" ")[2]
         alone = folder / place.lower()
@@ -70,7 +92,7 @@ async def seen(kind: str, models: Any, bases: Any, options: Any, folder: Path) -
             for one in asked
             if place in one.question
         ]
-        found += await _asked(f"{kind}-{place.lower()}", some, models, bases, options, alone)
+        found += await _asked(f"{kind}-{place.lower()}", some, models, bases, options, alone, judge)
     return found
 
 
@@ -81,7 +103,7 @@ def nameless(text: str, place: str) -> str:
 
 
 async def _asked(
-    name: str, asked: Sequence[Question], models: Any, bases: Any, options: Any, folder: Path
+    name: str, asked: Sequence[Question], models: Any, bases: Any, options: Any, folder: Path, judge: str
 ) -> list[Asked]:
     base = await base_of(bases, models, name, folder)
     await sync(base, models, options)
@@ -91,8 +113,22 @@ async def _asked(
         sentences = said(hits)
         close = await measured(sentences, models, base.recipe(), one.question) if sentences else []
         right = [bool(one.answer) and sentence.bare == one.answer for sentence, _ in close]
-        found.append(Asked(bool(one.documents), [inputs for _, inputs in close], right))
+        odds = await _odds(close, models, judge, one.question) if judge and drawn(f"{name}: {one.question}") else None
+        found.append(Asked(bool(one.documents), [inputs for _, inputs in close], right, odds))
     return found
+
+
+async def _odds(close: Sequence[tuple[Sentence, Inputs]], models: Any, judge: str, question: str) -> dict[int, float]:
+    """A judge's odds of the sentences that do best, by their places."""
+    likely = [(one, weighed(BIAS, WEIGHTS, inputs)) for one, inputs in close]
+    told = await judged(best_of(likely, ASKED), models, judge, question)
+    places = [one for one, _ in close]
+    return {places.index(one): odds for one, (_, odds) in told}
+
+
+def drawn(text: str) -> bool:
+    """Whether a question is of the share that a judge is asked about."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) < SHARE * 2**32
 
 
 def fitted(sets: Sequence[Sequence[Asked]]) -> Any:
@@ -111,7 +147,7 @@ def fitted(sets: Sequence[Sequence[Asked]]) -> Any:
     return weights
 
 
-def judged(some: Sequence[Asked], weights: Any) -> list[tuple[bool, float, bool]]:
+def decided(some: Sequence[Asked], weights: Any) -> list[tuple[bool, float, bool]]:
     """For each question whether it has an answer, the best sentence's score and whether that sentence is the answer."""
     found = []
     for one in some:
@@ -126,27 +162,59 @@ def shares(some: Sequence[tuple[bool, float, bool]], cut: float) -> tuple[float,
     """Of the answerable ones, those answered with the right sentence; of the others, those declined."""
     answered = [right and score >= cut for answerable, score, right in some if answerable]
     declined = [score < cut for answerable, score, _ in some if not answerable]
-    return sum(answered) / len(answered), sum(declined) / len(declined)
+    return sum(answered) / (len(answered) or 1), sum(declined) / (len(declined) or 1)
 
 
-async def _seen() -> dict[str, list[Asked]]:
+async def _seen(judge: str = "") -> dict[str, list[Asked]]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        stocked(root / "home")
+        stocked(root / "home", *([(joined(JUDGE), f"ai/{judge}:latest")] if judge else []))
         async with opened(root / "home") as (options, models, bases):
-            return {kind: await seen(kind, models, bases, options, root / kind) for kind in KINDS}
+            return {kind: await seen(kind, models, bases, options, root / kind, judge) for kind in KINDS}
 
 
 def rows() -> Iterator[Row]:
     found = asyncio.run(_seen())
     left_out = {
-        kind: judged(found[kind], fitted([some for other, some in found.items() if other != kind])) for kind in found
+        kind: decided(found[kind], fitted([some for other, some in found.items() if other != kind])) for kind in found
     }
+    yield from _told(left_out, fitted(list(found.values())))
+
+
+def judging_rows() -> Iterator[Row]:
+    yield from judged_of(asyncio.run(_seen("judge")))
+
+
+def judged_of(found: dict[str, list[Asked]]) -> Iterator[Row]:
+    """The rows of the second fit. Of a kind that is left out, neither fit has seen anything."""
+    bare, left_out = {}, {}
+    for kind, own in found.items():
+        others = [some for other, some in found.items() if other != kind]
+        six = fitted(others)
+        bare[kind] = decided([one for one in own if one.odds is not None], six)
+        left_out[kind] = decided(stacked(own, six), fitted([stacked(some, six) for some in others]))
+    yield from _told(bare, None, ", no judge")
+    weights = fitted(list(found.values()))
+    yield from _told(left_out, fitted([stacked(some, weights) for some in found.values()]), ", judged")
+
+
+def stacked(some: Sequence[Asked], weights: Any) -> list[Asked]:
+    """The questions that a judge was asked about, each with the sentences' logits by ``weights`` and the odds."""
+    found = []
+    for one in some:
+        if one.odds is not None:
+            inputs = [(float(weights @ (1.0, *one.inputs[place])), odds) for place, odds in one.odds.items()]
+            found.append(Asked(one.answerable, inputs, [one.right[place] for place in one.odds]))
+    return found
+
+
+def _told(left_out: dict[str, list[tuple[bool, float, bool]]], weights: Any, how: str = "") -> Iterator[Row]:
     pooled = [one for some in left_out.values() for one in some]
     cut = max((step / 10 for step in range(-60, 60)), key=lambda at: (min(shares(pooled, at)), sum(shares(pooled, at))))
     for kind, some in [*left_out.items(), ("all", pooled)]:
         answered, declined = shares(some, cut)
-        yield Row(f"{kind}, left out of the fit", f"answered {answered:.1%}, declined {declined:.1%}", "-", None)
-    weights = fitted(list(found.values()))
-    told = f"BIAS = {weights[0] - cut:.2f}, WEIGHTS = " + ", ".join(f"{one:.3f}" for one in weights[1:])
-    yield Row("fitted on all, with the cut in the bias", told, "-", None)
+        told = f"answered {answered:.1%}, declined {declined:.1%} of {len(some)}"
+        yield Row(f"{kind}, left out of the fit{how}", told, "-", None)
+    if weights is not None:
+        told = f"BIAS = {weights[0] - cut:.2f}, WEIGHTS = " + ", ".join(f"{one:.3f}" for one in weights[1:])
+        yield Row(f"fitted on all, with the cut in the bias{how}", told, "-", None)

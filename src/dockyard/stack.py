@@ -128,9 +128,9 @@ class PromptUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A name that answers as a model: what it is made of.
 
-    Either ``model`` (and ``prompt``) or ``backends``. ``knowledge`` names what chats are grounded in, ``tools`` the
-    profile whose tools the server runs for them. ``guards`` are settings of guards (``deny_patterns`` …) that hold for
-    this route, beyond the server's own.
+    Either ``model`` (and ``prompt``) or ``backends``. ``knowledge`` names what chats are grounded in, ``judge`` the
+    model that is asked whether it answers them, ``tools`` the profile whose tools the server runs for them. ``guards``
+    are settings of guards (``deny_patterns`` …) that hold for this route, beyond the server's own.
     """
 
     description: str = ""
@@ -138,6 +138,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prompt: str = ""
     backends: tuple[Backend, ...] = ()
     knowledge: tuple[str, ...] | str = ()
+    judge: str = ""
     tools: str = ""
     guards: dict[str, Json] = {}
     parameters: Parameters = Parameters()
@@ -149,6 +150,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("where there are `backends`, each names its own `prompt`")
         if self.backends and not sum(one.weight for one in self.backends):
             raise ValueError("all weights are 0, so nobody answers")
+        if self.judge and not self.knowledge:
+            raise ValueError("a `judge` is for a route with `knowledge`")
 
     def choices(self) -> tuple[Backend, ...]:
         return self.backends or (Backend(model=self.model, prompt=self.prompt),)
@@ -226,6 +229,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def sources(self) -> list[str]:
         """The references of all models that the stack names, each once."""
         wanted = [one.model for route in self.routes.values() for one in route.choices()]
+        wanted += [route.judge for route in self.routes.values() if route.judge]
         names = [*self.models, *wanted]
         return list(dict.fromkeys(model.source if (model := self.model(one)) else one for one in names))
 
@@ -364,5 +368,7 @@ def _mentioned(stack: Stack) -> Iterator[tuple[str, str, str]]:
     for name, route in stack.routes.items():
         if route.model:
             yield name, f"routes.{name}.model", route.model
+        if route.judge:
+            yield name, f"routes.{name}.judge", route.judge
         for number, one in enumerate(route.backends):
             yield name, f"routes.{name}.backends[{number}].model", one.model

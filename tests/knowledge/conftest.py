@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from knowledge_bench import Bench
+from knowledge_bench import Bench, ByRule, Desk
 from knowledge_samples import documents_in
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
@@ -56,4 +56,27 @@ async def bench(tmp_path: Path, documents: Path) -> AsyncIterator[Bench]:
         with base.ledger() as ledger:
             ledger.add_source(Source(kind="file", place=str(documents)))
         yield Bench(base, models, settings, documents)
+        bases.close()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, documents: Path) -> AsyncIterator[Desk]:
+    """The same with a reranker that goes by words, synced."""
+    pytest.importorskip("lancedb", reason="the extra `knowledge` is not installed")
+    from dockyard.api import create_app
+    from dockyard.client import AsyncClient
+    from dockyard.knowledge.bases import Bases
+    from dockyard.knowledge.making import Wishes, recipe
+    from dockyard.knowledge.model import Source
+    from dockyard.knowledge.sync import sync
+    from dockyard.settings import Settings
+
+    settings = Settings(home=str(tmp_path / "home"), log_level="error")
+    async with AsyncClient(app=create_app(settings, trusted=True)) as client:
+        models, bases = ByRule(client), Bases(settings.home_path)
+        base = bases.create(await recipe(Wishes(name="harbour", embedder="echo", reranker="judge"), models, None))
+        with base.ledger() as ledger:
+            ledger.add_source(Source(kind="file", place=str(documents)))
+        await sync(base, models, settings)
+        yield Desk(base, models)
         bases.close()

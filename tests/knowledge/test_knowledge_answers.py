@@ -2,72 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from knowledge_bench import Desk
 
 pytest.importorskip("lancedb", reason="the extra `knowledge` is not installed")
 
 from dockyard import guards
-from dockyard.api import create_app
-from dockyard.client import AsyncClient
-from dockyard.errors import EngineError
 from dockyard.guards import Guard
 from dockyard.knowledge.answer import NOT_FOUND, Ask, ask
-from dockyard.knowledge.bases import Base, Bases
 from dockyard.knowledge.checking import Checker
-from dockyard.knowledge.claims import words
 from dockyard.knowledge.evaluate import answers, ranks, retrieval
 from dockyard.knowledge.evidence import evidence
-from dockyard.knowledge.making import Wishes, recipe
-from dockyard.knowledge.model import Search, Source
-from dockyard.knowledge.models import ClientModels
+from dockyard.knowledge.model import Search
 from dockyard.knowledge.questions import Question, written
 from dockyard.knowledge.retrieve import search
 from dockyard.knowledge.sync import sync
 from dockyard.settings import Settings
-from dockyard.types import Json, Message
+from dockyard.types import Message
 
 pytestmark = pytest.mark.anyio
-
-
-class ByRule(ClientModels):
-    """Embeds by ``echo``, ranks by the share of the query's words, and writes ``said``; None: it fails."""
-
-    said: str | None = ""
-
-    async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
-        assert model == "judge"
-        wanted = set(words(query))
-        return [20.0 * len(wanted & set(words(text))) / len(wanted) - 10.0 for text in texts]
-
-    async def write(self, model: str, messages: Sequence[Message], **fields: Json) -> AsyncGenerator[str, None]:
-        self.asked = (model, messages, fields)
-        if self.said is None:
-            raise EngineError("the writer is not there")
-        yield self.said
-
-
-class Desk:
-    """A base of the harbour's documents, and who answers."""
-
-    def __init__(self, base: Base, models: ByRule) -> None:
-        self.base = base
-        self.models = models
-
-
-@pytest.fixture
-async def desk(tmp_path: Path, documents: Path) -> AsyncIterator[Desk]:
-    settings = Settings(home=str(tmp_path / "home"), log_level="error")
-    async with AsyncClient(app=create_app(settings, trusted=True)) as client:
-        models, bases = ByRule(client), Bases(settings.home_path)
-        base = bases.create(await recipe(Wishes(name="harbour", embedder="echo", reranker="judge"), models, None))
-        with base.ledger() as ledger:
-            ledger.add_source(Source(kind="file", place=str(documents)))
-        await sync(base, models, settings)
-        yield Desk(base, models)
-        bases.close()
 
 
 async def test_an_answer_is_quoted_with_the_span_that_says_it(desk: Desk, documents: Path) -> None:

@@ -27,6 +27,7 @@ routes:
       - {model: small, prompt: "support:v1", weight: 3}
       - {model: big, prompt: "support:v2"}
     knowledge: handbook
+    judge: "hf.co/Org/Judge"
     tools: desk
     guards: {deny_patterns: ["password"]}
     parameters: {temperature: 0, stop: [END]}
@@ -42,7 +43,7 @@ def test_a_whole_file_is_read() -> None:
         "helpdesk": "small",
         "plain": "small",
     }
-    assert stack.sources() == ["smollm2", "hf.co/Org/Repo"]
+    assert stack.sources() == ["smollm2", "hf.co/Org/Repo", "hf.co/Org/Judge"]
     assert stack.options() == {"big": LoadOptions(context=4096)}
     route = stack.routes["helpdesk"]
     assert route.indexes() == ("handbook",)
@@ -71,6 +72,8 @@ def test_shares_follow_the_weights_and_a_request_keeps_its_backend() -> None:
         ("routes: {a: {model: b}, b: {model: x}}", "routes.a.model", "is a route"),
         ("models: {a: x}\nroutes: {a: {model: x}}", "routes.a", "called so too"),
         ("knowledge: {docs: {}}\nroutes: {a: {model: x, knowledge: doc}}", "routes.a.knowledge", "did you mean 'docs'"),
+        ("routes: {a: {model: x, judge: y}}", "routes.a", "a `judge` is for a route with `knowledge`"),
+        ("knowledge: {d: {}}\nroutes: {a: {model: x, knowledge: d, judge: a}}", "routes.a.judge", "names itself"),
         ("models: {a: {context: 5}}", "models.a", "source"),
         ("models: {a: 5}", "models[...]", "expected"),
         ("routes: [1]", "routes", "expected"),

@@ -21,6 +21,10 @@ Filter = Annotated[
 ]
 Reader = Annotated[str | None, typer.Option("--as", metavar="KEY", help="Search as the key of this name may.")]
 
+Judge = Annotated[
+    str, typer.Option("--judge", metavar="MODEL", help="Let this model judge whether the best sentences answer.")
+]
+
 
 def search(
     name: BaseName,
@@ -69,6 +73,7 @@ def ask(
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="MODEL", help="Who writes the answer; without it, it is quoted.")
     ] = "",
+    judge: Judge = "",
     limit: Limit = 5,
     least: Annotated[
         float | None, typer.Option(min=0, max=1, help="Confidence below which it is not in the documents.")
@@ -91,6 +96,7 @@ def ask(
         options = Ask(
             search=found_options,
             writer=model,
+            judge=judge,
             least=LEAST if least is None else least,
             guards=guards.chosen(settings),
             classifier=guards.classifier(),

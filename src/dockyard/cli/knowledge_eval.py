@@ -9,6 +9,7 @@ import typer
 
 from dockyard.cli._knowledge import BaseName
 from dockyard.cli._options import AsJson, Host
+from dockyard.cli.knowledge_ask import Judge
 
 if TYPE_CHECKING:
     from dockyard.knowledge.evaluate import Answers, Retrieval
@@ -25,6 +26,7 @@ def evaluate(
         str, typer.Option("--model", "-m", metavar="MODEL", help="Who writes questions and answers.")
     ] = "",
     answer: Annotated[bool, typer.Option("--answers", help="Ask the questions, too.")] = False,
+    judge: Judge = "",
     as_json: AsJson = False,
     host: Host = None,
 ) -> None:
@@ -43,6 +45,8 @@ def evaluate(
         raise InvalidRequest("which questions?", param="questions", hint="--questions FILE, or --generate 50 -m MODEL")
     if generate and not model:
         raise InvalidRequest("a model has to write the questions", param="model", hint="name it with --model")
+    if judge and not answer:
+        raise InvalidRequest("a judge is asked where questions are answered", param="judge", hint="add --answers")
     given = sets.read(questions) if questions is not None else []
 
     async def work(settings: Any, models: Any) -> tuple[list[Retrieval], Answers | None]:
@@ -58,7 +62,7 @@ def evaluate(
         if base.recipe().reranker:
             ways["hybrid + reranker"] = Search()
         found = await retrieval(base, models, asked, ways)
-        return found, await answers(base, models, asked, Ask(writer=model)) if answer else None
+        return found, await answers(base, models, asked, Ask(writer=model, judge=judge)) if answer else None
 
     ranked, said = with_models(host, work)
     if as_json:

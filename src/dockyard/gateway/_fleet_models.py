@@ -48,6 +48,12 @@ class FleetModels:
         finally:
             lease.release()
 
+    async def first(self, model: str, messages: Sequence[Message], count: int) -> dict[str, float]:
+        sampling = Sampling(max_tokens=1, temperature=0, logprobs=count)
+        request = Request(id=_id(), kind="chat", messages=tuple(messages), sampling=sampling)
+        told = [one for chunk in await self._ask(model, request) for one in chunk.logprobs or ()]
+        return {one.token: one.logprob for one in reversed(told[0].top)} if told else {}
+
     async def _ask(self, model: str, request: Request) -> list[Chunk]:
         lease = await self._fleet.lease(model, request.kind, lane=self._lane, key=self._key)
         try:

@@ -67,7 +67,7 @@ async def _grounded(parts: Parts, call: Call, question: str, turns: Sequence[Mes
     options = _options(parts, call, search)
     models = FleetModels(parts.fleet, lane=call.lane, key=key)
     hits, held_back, query = await gather(bases, models, question, options, turns)
-    there = await evidence(hits, models, await asyncio.to_thread(bases[0].recipe), question)
+    there = await evidence(hits, models, await asyncio.to_thread(bases[0].recipe), question, options.judge)
     call.grounded = Grounded(
         question=question,
         hits=tuple(hits),
@@ -91,7 +91,9 @@ def _options(parts: Parts, call: Call, search: Search) -> Ask:
     from dockyard.knowledge.answer import Ask
 
     own = call.guards if call.guards is not None else parts.guards
-    return Ask(search=search, guards=own, classifier=guards.classifier())
+    route = parts.stack.routes.get(call.model)
+    judge = route.judge if route is not None else ""
+    return Ask(search=search, judge=judge, guards=own, classifier=guards.classifier())
 
 
 def reader(parts: Parts, call: Call) -> str | None:

@@ -4,8 +4,8 @@
                               no ↓                             nothing is left ↓
                        not in the documents                     the best sentence, quoted
 
-Whether the documents hold the answer is decided by what the reranker says of each sentence (``evidence``) and by the
-checked sentences, not by asking the model: a small one says yes to everything.
+Whether the documents hold the answer is decided by what the reranker says of each sentence (``evidence``), by a judge
+where one is named, and by the checked sentences, not by asking the writer: a small one answers everything.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ DECLINES = re.compile(
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """How to answer. ``writer`` is the model that writes; "" quotes. ``least`` see ``LEAST``."""
+    """How to answer. ``writer`` is the model that writes; "" quotes. ``judge`` is one that is asked whether the best
+    sentences answer; "" for none. ``least`` see ``LEAST``."""
 
     search: Search = Search()
     writer: str = ""
+    judge: str = ""
     least: float = LEAST
     max_tokens: int = 256
     guards: tuple[Guard, ...] = ()
@@ -58,7 +60,7 @@ async def ask(
 ) -> Answer:
     """Raises what searching and the models raise; a writer that fails fails the answer."""
     hits, held_back, query = await gather(bases, models, question, options, turns)
-    there = await evidence(hits, models, bases[0].recipe(), question)
+    there = await evidence(hits, models, bases[0].recipe(), question, options.judge)
     bare = Answer(
         text=NOT_FOUND, found=False, how="none", hits=tuple(hits), confidence=there.probability, query=query,
         held_back=held_back,

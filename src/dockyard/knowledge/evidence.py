@@ -12,17 +12,23 @@ earn most of the score. So sentences are judged, and each in five ways:
 The sixth input is whether the question has names: headings that repeat them earn what sentences of a document about one
 thing alone do not. The six make one probability, by a logistic model that was fitted on made-up places
 (``benchmarks/knowledge/answerable.py``).
+
+With a ``judge``, a chat model is asked about the sentences that do best by these six. How sure it is of its Yes
+(``judge``) and the six's own logit are the inputs of a second logistic model, and only those sentences count.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 
 import msgspec
 
+from dockyard.errors import InvalidRequest
 from dockyard.knowledge import asked
+from dockyard.knowledge import judge as judging
 from dockyard.knowledge.chunkers._sentences import sentences
 from dockyard.knowledge.claims import Support, names, words
 from dockyard.knowledge.feed import vectors_of
@@ -38,6 +44,11 @@ CLOSE = 8
 BIAS = -6.75
 WEIGHTS = (0.72, -0.87, 0.75, 26.85, 8.24, -5.25)
 """The logistic model of what is measured. From 0.5 on the documents hold the answer."""
+ASKED = 2
+"""Sentences that a judge is asked about: those that do best without it."""
+JUDGED_BIAS = -0.73
+JUDGED_WEIGHTS = (0.951, 2.114)
+"""The logistic model of those: of the logit without the judge, and of the judge's odds."""
 WORDS_AT_ONCE = 64
 SHARED = 0.5
 """Share of the question's words that a sentence holds, from which it is quoted where no reranker judges."""
@@ -66,22 +77,52 @@ class Sentence(msgspec.Struct, frozen=True):
         return f"{self.heading}: {self.bare}" if self.heading else self.bare
 
 
-Inputs = tuple[float, float, float, float, float, float]
+Inputs = tuple[float, ...]
+"""What is measured of a sentence: six numbers, and with a judge two others."""
 
 
-async def evidence(hits: Sequence[Hit], models: Models, recipe: Recipe, question: str) -> Evidence:
+async def evidence(hits: Sequence[Hit], models: Models, recipe: Recipe, question: str, judge: str = "") -> Evidence:
     """What there is for an answer. Without a reranker passages count as they were found, and sentences by their
-    words."""
+    words. ``judge`` is the model that is asked about the best sentences; "" for none.
+
+    Raises InvalidRequest for a judge where there is no reranker, and what the models raise."""
+    if judge and not recipe.reranker:
+        raise InvalidRequest(
+            f"{recipe.name!r} has no reranker, and a judge is asked about the sentences that a reranker likes",
+            param="judge",
+            hint="leave the judge out, or make the base with a reranker",
+        )
     found = said(hits)
     if not found:
         return Evidence()
     if not recipe.reranker:
         return _by_words(hits, found, question)
-    judged = await measured(found, models, recipe, question)
-    chances = [logistic(BIAS + sum(map(operator.mul, WEIGHTS, inputs))) for _, inputs in judged]
-    best = max(range(len(judged)), key=lambda number: (chances[number], -number))
-    found_best = _support(hits, judged[best][0])
-    return Evidence(chances[best], found_best, found_best)
+    seen = await measured(found, models, recipe, question)
+    likely = [(one, weighed(BIAS, WEIGHTS, inputs)) for one, inputs in seen]
+    if judge:
+        some = await judged(best_of(likely, ASKED), models, judge, question)
+        likely = [(one, weighed(JUDGED_BIAS, JUDGED_WEIGHTS, inputs)) for one, inputs in some]
+    ((best, score),) = best_of(likely, 1)
+    found_best = _support(hits, best)
+    return Evidence(logistic(score), found_best, found_best)
+
+
+def weighed(bias: float, weights: Sequence[float], inputs: Inputs) -> float:
+    """The logit of a logistic model."""
+    return bias + math.fsum(map(operator.mul, weights, inputs))
+
+
+def best_of(likely: Sequence[tuple[Sentence, float]], count: int) -> list[tuple[Sentence, float]]:
+    """Those with the highest logits, the best first."""
+    return sorted(likely, key=lambda one: -one[1])[:count]
+
+
+async def judged(
+    some: Sequence[tuple[Sentence, float]], models: Models, judge: str, question: str
+) -> list[tuple[Sentence, Inputs]]:
+    """The sentences, each with its logit and a judge's odds."""
+    odds = await judging.odds(models, judge, question, [one.headed for one, _ in some])
+    return [(one, (logit, value)) for (one, logit), value in zip(some, odds, strict=True)]
 
 
 def said(hits: Sequence[Hit]) -> list[Sentence]:

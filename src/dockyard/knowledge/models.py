@@ -37,6 +37,11 @@ class Models(Protocol):
         """A chat's answer in pieces. ``fields`` are of OpenAI's chat."""
         ...
 
+    async def first(self, model: str, messages: Sequence[Message], count: int) -> dict[str, float]:
+        """The likeliest first tokens of a chat's answer, ``count`` at most, each with the natural logarithm of its
+        probability; none where the engine tells none. Raises UnsupportedParameter where it says so."""
+        ...
+
 
 class ClientModels:
     """Models behind an open client."""
@@ -64,6 +69,13 @@ class ClientModels:
         async for chunk in self._client.chat(model, messages, **fields):
             if chunk.text:
                 yield chunk.text
+
+    async def first(self, model: str, messages: Sequence[Message], count: int) -> dict[str, float]:
+        body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
+        body |= {"logprobs": True, "top_logprobs": count}
+        answer = await self._client.call("POST", "/v1/chat/completions", body)
+        told = (answer["choices"][0].get("logprobs") or {}).get("content")
+        return {one["token"]: float(one["logprob"]) for one in reversed(told[0]["top_logprobs"])} if told else {}
 
 
 def prefixes(model: str) -> tuple[str, str]:
