@@ -221,6 +221,7 @@ def test_without_vllm_the_line_that_installs_it(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(EngineUnavailable) as caught:
         plan_of(model(tmp_path / "tiny"), Settings())
     assert "pip install vllm" in (caught.value.hint or "")
+    assert "`dockyard convert MODEL NAME --to gguf`" in (caught.value.hint or "")
     with pytest.raises(SettingsError, match="no Python"):
         plan_of(model(tmp_path / "tiny"), Settings(vllm=str(tmp_path / "nowhere")))
 

@@ -16,6 +16,7 @@ from dockyard.settings import Settings
 from dockyard.types import Adapter, Json, LoadOptions, Memory, ModelFiles
 
 INSTALL = "python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm, then set `vllm` (DOCKYARD_VLLM) to ~/vllm"
+CONVERT = "without a GPU, `dockyard convert MODEL NAME --to gguf` makes it a model that llama.cpp serves"
 DEFAULT_CONTEXT = 8192
 DEFAULT_PARALLEL = 32
 POOL_TOKENS = 32_768
@@ -75,7 +76,9 @@ def find(settings: Settings) -> str:
     if not named:
         script = shutil.which("vllm")
         if script is None:
-            raise EngineUnavailable("vLLM is not installed; it wants an environment of its own", hint=INSTALL)
+            raise EngineUnavailable(
+                "vLLM is not installed; it wants an environment of its own", hint=f"{CONVERT}; or {INSTALL}"
+            )
         named = str(Path(script).resolve().parent)
     path = Path(named).expanduser()
     tried = [path, path.parent / "python"] if path.is_file() else [path / "bin" / "python", path / "python"]
