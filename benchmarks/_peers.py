@@ -110,9 +110,9 @@ def dequantized(weights: Path) -> Path:
 _DEQUANTIZE = """
 import sys, torch, transformers
 folder, name, target = sys.argv[1:]
-model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.bfloat16)
-model.config.quantization_config = None
-del model.config.quantization_config
+plain = transformers.GgufConfig(dequantize=True)
+load = transformers.AutoModelForCausalLM.from_pretrained
+model = load(folder, gguf_file=name, dtype=torch.bfloat16, quantization_config=plain)
 model.save_pretrained(target)
 transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(target)
 """

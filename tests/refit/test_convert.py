@@ -16,7 +16,8 @@ from dockyard.artifact.manifest import read_artifact
 from dockyard.artifact.materialize import model_files
 from dockyard.artifact.store import Store
 from dockyard.errors import InvalidRequest, ParityMismatch
-from dockyard.ops import parity
+from dockyard.ops import _checkpoint, parity
+from dockyard.ops._gguf_read import read_gguf
 from dockyard.ops._speakers import Llama, Transformers, speaker
 from dockyard.ops.quantize import BROKEN
 
@@ -185,3 +186,11 @@ def test_llama_cpp_says_the_same_tokens_for_numbers(converted: Store, tiny_folde
             assert said.tokens(text) == own(text, add_special_tokens=False).input_ids
     finally:
         said.close()
+
+
+def test_a_file_that_the_library_reads_itself_gives_plain_weights(starter_gguf: Path, tmp_path: Path) -> None:
+    """What is of no family that is read here, or in shards: it can be saved, and trained."""
+    model = _checkpoint._from_gguf(read_gguf(starter_gguf), "float32", shards=2)
+    assert {type(each).__name__ for each in model.modules() if "Linear" in type(each).__name__} == {"Linear"}
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_size > 500_000_000

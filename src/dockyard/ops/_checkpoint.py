@@ -203,9 +203,11 @@ def _from_gguf(file: GgufFile, dtype: Dtype, shards: int) -> Any:
     torch, transformers = library("torch"), library("transformers")
     family = FAMILIES.get(str(file.values.get("general.architecture")))
     if family is None or shards > 1 or any("expert" in name for name in file.tensors):
+        # By itself it may leave weights in GGUF's blocks, and even where it doesn't it takes them for quantised.
         return transformers.AutoModelForCausalLM.from_pretrained(
-            file.path.parent, gguf_file=file.path.name, dtype=getattr(torch, dtype), local_files_only=True
-        )
+            file.path.parent, gguf_file=file.path.name, dtype=getattr(torch, dtype), local_files_only=True,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+        )  # fmt: skip
     config = config_of(file)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
