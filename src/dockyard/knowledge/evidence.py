@@ -48,7 +48,7 @@ ASKED = 2
 """Sentences that a judge is asked about: those that do best without it."""
 JUDGED_BIAS = -0.73
 JUDGED_WEIGHTS = (0.951, 2.114)
-"""The logistic model of those: of the logit without the judge, and of the judge's odds."""
+"""The logistic model of those: of the logit without the judge, and of the odds of Qwen2.5-Coder-1.5B as judge."""
 WORDS_AT_ONCE = 64
 SHARED = 0.5
 """Share of the question's words that a sentence holds, from which it is quoted where no reranker judges."""
