@@ -10,7 +10,7 @@ import html
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
@@ -42,7 +42,7 @@ class _Page(OpenAPIRenderPlugin):
     """Serves our page where the framework would load one from elsewhere."""
 
     def __init__(self) -> None:
-        super().__init__(path="/", media_type="text/html")  # type: ignore[arg-type]
+        super().__init__(path="/", media_type=MediaType.HTML)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return page(complete(openapi_schema, request.app)).encode()
@@ -64,7 +64,7 @@ def handlers() -> list[HTTPRouteHandler]:
     """The machine-readable description."""
 
     @get("/openapi.json", include_in_schema=False, sync_to_thread=False)
-    def openapi(request: Request[object, object, object]) -> Response[bytes]:  # type: ignore[type-var]
+    def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
         found = complete(request.app.openapi_schema.to_schema(), request.app)
         return Response(msgspec.json.encode(found), media_type="application/json")
 

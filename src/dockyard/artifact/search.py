@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,7 @@ def search(term: str, settings: Settings, *, limit: int = 32, docker_hub: str = 
         "hugging face": lambda: _hugging_face(term, settings, limit),
     }
     for hub in settings.hubs:
-        places[hub] = lambda hub=hub: _hub(hub, term, settings, limit)  # type: ignore[misc]
+        places[hub] = functools.partial(_hub, hub, term, settings, limit)
     hits: list[Hit] = []
     unreachable: dict[str, str] = {}
     pool = ThreadPoolExecutor(len(places), thread_name_prefix="dockyard-search")
