@@ -222,6 +222,40 @@ OBSERVATORY: Kind = {
         "Who runs the shop of the {p} observatory?",
     ),
 }
+THEATRE: Kind = {
+    "seats": (
+        "{n} spectators find room in the stalls and the galleries.",
+        "How many seats does the {p} theatre have?",
+    ),
+    "head": (
+        "{who} has the last word on every play.",
+        "Who is the artistic director of the {p} theatre?",
+    ),
+    "music": (
+        "{who} leads the musicians in the pit.",
+        "Who conducts the orchestra of the {p} theatre?",
+    ),
+    "curtain": (
+        "The curtain rises at {h}:40 every evening.",
+        "At what time do performances at the {p} theatre begin?",
+    ),
+    "ticket": (
+        "A place in the upper gallery is sold for {n} lire.",
+        "How much is a ticket for the upper circle of the {p} theatre?",
+    ),
+    "stage": (
+        "From wall to wall the stage spans {n} decimetres.",
+        "How wide is the stage of the {p} theatre?",
+    ),
+    "wardrobe": (
+        "{n} gowns and cloaks hang in the wardrobe.",
+        "How many costumes does the {p} theatre own?",
+    ),
+    "practice": (
+        "A new piece is practised for {n} hours before anyone may see it.",
+        "How long do rehearsals take at the {p} theatre?",
+    ),
+}
 
 
 def made(folder: Path, kind: Kind, word: str, seed: int, count: int = PLACES) -> list[Question]:
