@@ -62,7 +62,7 @@ async def say(fleet: Fleet, number: int, text: str) -> str:
 
 async def test_fifty_kills_in_the_middle_of_an_answer(tmp_path: Path) -> None:
     async with fleet_of(tmp_path, echo_tokens_per_second=400) as fleet:
-        words = " ".join(f"w{n}" for n in range(200))
+        words = " ".join(f"w{n}" for n in range(4000))  # ten seconds of it: no pause of a busy machine outlasts them
         assert await say(fleet, 0, "ready") == "ready"
         before = descriptors()
         for number in range(1, 51):

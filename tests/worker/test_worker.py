@@ -263,8 +263,10 @@ async def test_drain_lets_open_answers_finish(worker_of: MakeWorker) -> None:
         worker.generate(ask("too late"))
 
 
-async def test_drain_has_an_end(worker_of: MakeWorker) -> None:
-    worker = worker_of(speed=100)
+@pytest.mark.parametrize("linger", [0, 0.5])
+async def test_drain_has_an_end(worker_of: MakeWorker, linger: float) -> None:
+    """Whoever still waits is told, also where the engine ends the answers before its process is gone."""
+    worker = worker_of(speed=100, flags={"linger": linger})
     await worker.start()
     task = asyncio.create_task(collect(worker, ask("on and on", 1, LONG)))
     await asyncio.sleep(0.05)

@@ -3,6 +3,7 @@
 With the flag ``faults`` a request may ask for trouble: ``extra["fault"] = {"kind": …, "after": N}`` does it after N
 tokens. Kinds: "kill" (SIGKILL to the worker), "exit" (status 3), "hang" (no further heartbeat or token), "stall" (no
 further token), "error" and "bug" (an expected and an unexpected exception). ``fault_on_load`` does it while loading.
+``linger`` is the seconds that closing takes, as freeing a large model does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dockyard.hardware import Hardware
 from dockyard.settings import Settings
 from dockyard.types import Format, Json, Kind, LoadOptions, ModelFiles, Request
 
-FLAGS = frozenset({"faults", "fault_on_load"})
+FLAGS = frozenset({"faults", "fault_on_load", "linger"})
 
 
 class EchoWorker:
@@ -36,6 +37,7 @@ class EchoWorker:
         self._closed = threading.Event()
         self._speed = 0.0
         self._faults = False
+        self._linger = 0.0
         self._context = 0
         self._known = _echo.Vocabulary()
 
@@ -51,6 +53,7 @@ class EchoWorker:
         self._speed = float(plan.details.get("speed", 0))
         self._context = plan.context
         self._faults = bool(plan.details.get("faults"))
+        self._linger = float(plan.details.get("linger", 0))
         if fault := plan.details.get("fault_on_load"):
             print(f"about to {fault} while loading", flush=True)
             self._go_wrong(fault, LoadFailed(f"told to {fault}"))
@@ -73,6 +76,7 @@ class EchoWorker:
 
     def close(self) -> None:
         self._closed.set()
+        time.sleep(self._linger)
 
     def _go_wrong(self, kind: str, expected: DockyardError) -> None:
         if kind in ("kill", "hang"):

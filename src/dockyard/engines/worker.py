@@ -42,7 +42,7 @@ from dockyard.engines.frames import (
     encode,
     worker_frames,
 )
-from dockyard.errors import DockyardError, EngineError, LoadFailed
+from dockyard.errors import DockyardError, EngineError, LoadFailed, Overloaded
 from dockyard.types import Chunk
 
 CLOSE_SECONDS = 5.0
@@ -131,6 +131,8 @@ class Job:
         self.request = message.request
         self.slots = max(1, min(message.request.sampling.n, parallel))
         self.cancelled = False
+        self.unloaded = False
+        """It was cancelled since the model is being unloaded, not by whoever asked: they are told."""
 
 
 class Jobs:
@@ -167,8 +169,10 @@ class Jobs:
                 del self._open[stream]
         self._admit()
 
-    def cancel_all(self) -> None:
-        for stream in list(self._open):
+    def unload(self) -> None:
+        """Cancel what is still open. Those who wait for it are told, or see the socket close."""
+        for stream, job in list(self._open.items()):
+            job.unloaded = True
             self.cancel(stream)
 
     def _admit(self) -> None:
@@ -188,6 +192,8 @@ class Jobs:
         except Exception as error:  # noqa: BLE001 - an engine's bug must end one request, not the model
             traceback.print_exc()
             failure = Failure.of(EngineError(f"{type(error).__name__}: {error}", hint="the worker's log has details"))
+        if job.unloaded:
+            failure = Failure.of(Overloaded("the model was unloaded in the middle of the answer", retry_after=1.0))
         with self._lock:
             del self._open[job.stream]
             self._free += job.slots
@@ -236,7 +242,7 @@ class Worker:
             self._outbox.send(Ready(plan, resident(os.getpid())))
             while self._orders.get() is not None:
                 pass
-            self._jobs.cancel_all()
+            self._jobs.unload()
         self._stopping.set()
         threading.Timer(CLOSE_SECONDS, os._exit, (0,)).start()
         engine.close()
