@@ -29,7 +29,7 @@ class Door(Protocol):
     async def next(self, name: str, rater: str) -> Task | None: ...
     async def vote(self, name: str, rater: str, task: str, says: str | int, *, consent: bool = False) -> None: ...
     async def results(self, name: str) -> Results: ...
-    async def export(self, name: str) -> tuple[bytes, str]: ...
+    async def exported(self, name: str) -> tuple[bytes, str]: ...
     async def remove(self, name: str) -> None: ...
     async def forget(self, name: str, rater: str) -> int: ...
 
@@ -37,8 +37,9 @@ class Door(Protocol):
 class Local(ArenaService):
     """On this home's database."""
 
-    async def export(self, name: str) -> tuple[bytes, str]:  # type: ignore[override]  # the file and a word on it
-        found = await super().export(name)
+    async def exported(self, name: str) -> tuple[bytes, str]:
+        """The file, and a word on it."""
+        found = await self.export(name)
         return lines(found), _told(found)
 
 
@@ -67,7 +68,7 @@ class Remote:
     async def results(self, name: str) -> Results:
         return msgspec.convert(await self._client.call("GET", f"{BASE}/{name}/results"), Results)
 
-    async def export(self, name: str) -> tuple[bytes, str]:
+    async def exported(self, name: str) -> tuple[bytes, str]:
         found = [msgspec.json.encode(each) + b"\n" async for each in self._client.lines("GET", f"{BASE}/{name}/export")]
         return b"".join(found), f"{len(found)} records of votes with consent"
 
@@ -121,9 +122,13 @@ def sit(host: str | None, name: str, kind: str, rater: str, *, consent: bool, li
         said = _ask(task)
         if said is None:
             break
-        door(host, lambda arenas, task=task, said=said: arenas.vote(name, rater, task.task, said, consent=consent))  # type: ignore[misc]
+        _cast(host, name, rater, task.task, said, consent=consent)
         count += 1
     print(f"{count} votes kept")
+
+
+def _cast(host: str | None, name: str, rater: str, task: str, said: str | int, *, consent: bool) -> None:
+    door(host, lambda arenas: arenas.vote(name, rater, task, said, consent=consent))
 
 
 def _ask(task: Task) -> str | int | None:

@@ -119,7 +119,7 @@ def export(
     from dockyard.cli._output import note
     from dockyard.errors import InvalidRequest
 
-    data, told = door(host, lambda arenas: arenas.export(name))
+    data, told = door(host, lambda arenas: arenas.exported(name))
     if out is not None:
         part = out.with_name(out.name + ".part")
         try:

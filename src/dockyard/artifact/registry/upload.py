@@ -10,7 +10,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urljoin
 
 import msgspec
@@ -19,6 +19,9 @@ from dockyard.artifact.registry import headers as parse
 from dockyard.artifact.registry.client import Registry, push_scope, with_query
 from dockyard.artifact.registry.transport import RETRIED, Response
 from dockyard.errors import DigestMismatch, DockyardError, SourceError, SourceUnreachable
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 CHUNK = 64 << 20
 """Bytes in one PATCH; blobs up to this size go in a single PUT."""
@@ -240,7 +243,7 @@ class _Part(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)[: self._end - self._at]
         count = self._file.readinto(view) if len(view) else 0
         self._at += count
