@@ -9,7 +9,7 @@ import msgspec
 
 from dockyard.errors import InvalidRequest, UnsupportedParameter
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
@@ -22,7 +22,7 @@ class BodyReader(Generic[T]):
     def __init__(self, kind: type[T], *, passing: bool = False) -> None:
         self._kind = kind
         self._decode = msgspec.json.Decoder(kind).decode
-        self._known = frozenset(field.encode_name for field in msgspec.structs.fields(kind))  # type: ignore[arg-type]
+        self._known = frozenset(field.encode_name for field in msgspec.structs.fields(kind))
         self._passing = passing
 
     def read(self, body: bytes) -> tuple[T, dict[str, Any]]:
