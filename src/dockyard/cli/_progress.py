@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dockyard.cli._output import note, size
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from dockyard.types import OnProgress, Progress
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -78,7 +80,7 @@ def _bars() -> Iterator[OnProgress]:
         TextColumn("{task.fields[chart]}"),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
         values: dict[str, list[float]] = {}
         lock = threading.Lock()
 
@@ -91,11 +93,11 @@ def _bars() -> Iterator[OnProgress]:
                 if news.item not in tasks:
                     steps = news.action == "step"
                     tasks[news.item] = bars.add_task(_told(news), total=news.total or None, steps=steps, chart="")
-                bars.update(tasks[news.item], total=news.total or None, completed=news.current)  # type: ignore[arg-type]
+                bars.update(tasks[news.item], total=news.total or None, completed=news.current)
                 if news.value is not None:
                     line = values.setdefault(news.item, [])
                     line.append(news.value)
-                    bars.update(tasks[news.item], chart=f"{chart(line)} {news.value:.4f}")  # type: ignore[arg-type]
+                    bars.update(tasks[news.item], chart=f"{chart(line)} {news.value:.4f}")
 
         yield show
 

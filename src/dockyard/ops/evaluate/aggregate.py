@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import msgspec
+
 from dockyard.ops.evaluate import statistics
 from dockyard.ops.evaluate.result import Aggregate, Record
 from dockyard.scorers import Metric, Scorer
@@ -17,9 +19,11 @@ def aggregates(records: Sequence[Record], built: Sequence[Scorer], seed: int) ->
 
 def _one(records: Sequence[Record], scorer: Scorer, metric: Metric, seed: int) -> Aggregate:
     rows = [record.scores[metric.name] for record in records if metric.name in record.scores]
-    about = {"metric": metric, "scorer": scorer.name, "n": len(rows), "errors": len(records) - len(rows)}
+    blank = Aggregate(
+        metric=metric, scorer=scorer.name, n=len(rows), errors=len(records) - len(rows), value=None, interval=None
+    )
     if not rows:
-        return Aggregate(**about, value=None, interval=None)  # type: ignore[arg-type]  # the mapping's values differ
+        return blank
     combine = partial(scorer.combine, metric.name)
     value = combine([sum(column) for column in zip(*rows, strict=True)], len(rows))
     plain = metric.kind == "proportion" and all(row in ((0.0,), (1.0,)) for row in rows)
@@ -29,4 +33,4 @@ def _one(records: Sequence[Record], scorer: Scorer, metric: Metric, seed: int) -
         else statistics.bootstrap(rows, combine, seed=seed)
     )
     least = statistics.detectable(rows, combine, seed=seed)
-    return Aggregate(**about, value=value, interval=interval, detectable=least)  # type: ignore[arg-type]  # as above
+    return msgspec.structs.replace(blank, value=value, interval=interval, detectable=least)

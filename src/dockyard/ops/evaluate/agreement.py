@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 L = TypeVar("L", bound="str | int | float | bool")
+Scale = Literal["none", "quadratic"]
+"""How a disagreement counts: any alike, or by the square of how far apart."""
 
 
-def kappa(first: Sequence[L], second: Sequence[L], *, weights: Literal["none", "quadratic"] = "none") -> float | None:
+def kappa(first: Sequence[L], second: Sequence[L], *, weights: Scale = "none") -> float | None:
     """Cohen's kappa of two raters on the same things; 1 agreement, 0 what chance gives. None of no things, or where
     both gave the same one label throughout, so that chance explains everything. Quadratic weights need numbers."""
     if len(first) != len(second):

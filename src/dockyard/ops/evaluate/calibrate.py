@@ -15,7 +15,7 @@ import msgspec
 
 from dockyard.client import AsyncClient
 from dockyard.errors import DockyardError, InvalidRequest, NotFound
-from dockyard.ops.evaluate.agreement import kappa
+from dockyard.ops.evaluate.agreement import Scale, kappa
 from dockyard.ops.evaluate.result import Interval
 from dockyard.scorers import Answer, Item, NoMeans, Score, Scorer
 from dockyard.scorers._verdict import LASTING
@@ -140,14 +140,14 @@ async def calibrate(
 def summary(pairs: Sequence[tuple[int, int]], *, nonsense: int = 0, seconds: float = 0.0, seed: int = 0) -> Calibration:
     """The figures of labels by people and by a judge."""
     people, judge = [one for one, _ in pairs], [two for _, two in pairs]
-    scale = "quadratic" if len({*people, *judge}) > 2 else "none"
+    scale: Scale = "quadratic" if len({*people, *judge}) > 2 else "none"
     table: dict[str, int] = {}
     for one, two in sorted(pairs):
         table[f"{one},{two}"] = table.get(f"{one},{two}", 0) + 1
     return Calibration(
         n=len(pairs),
         nonsense=nonsense,
-        kappa=kappa(people, judge, weights=scale),  # type: ignore[arg-type]  # one of two words
+        kappa=kappa(people, judge, weights=scale),
         interval=_interval(pairs, scale, seed),
         agreement=sum(one == two for one, two in pairs) / len(pairs),
         chance=max(people.count(each) for each in set(people)) / len(people),
@@ -156,14 +156,14 @@ def summary(pairs: Sequence[tuple[int, int]], *, nonsense: int = 0, seconds: flo
     )
 
 
-def _interval(pairs: Sequence[tuple[int, int]], scale: str, seed: int) -> Interval | None:
+def _interval(pairs: Sequence[tuple[int, int]], scale: Scale, seed: int) -> Interval | None:
     """Percentiles of kappa over resampled answers; resamples that have none are left out."""
     import random
 
     draw, found = random.Random(seed), []  # noqa: S311 - resampling, no secret
     for _ in range(RESAMPLES):
         some = draw.choices(pairs, k=len(pairs))
-        value = kappa([one for one, _ in some], [two for _, two in some], weights=scale)  # type: ignore[arg-type]  # as above
+        value = kappa([one for one, _ in some], [two for _, two in some], weights=scale)
         if value is not None:
             found.append(value)
     if len(found) < RESAMPLES // 2:

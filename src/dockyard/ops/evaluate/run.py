@@ -164,7 +164,10 @@ class _Walk:
     async def _one(self, number: int, item: Item) -> Record:
         suite = self._loaded.suite
         asked = digest_of([item.prompt, item.choices, item.text, suite.parameters])
-        about = {"id": item.id, "input": asked, "line": item.line, "references": item.references, "label": item.label}
+        blank = Record(
+            id=item.id, input=asked, line=item.line, references=item.references, label=item.label,
+            prompt=item.prompt or None,
+        )  # fmt: skip
         seed = suite.seed + number + self._plan.repeat * len(self._loaded.items)
         try:
             answer = await self._answer(item, seed)
@@ -173,12 +176,12 @@ class _Walk:
             self._unreached += 1
             if self._unreached >= MOST_UNREACHED:
                 self._stopped = error
-            return Record(**about, prompt=item.prompt or None, error=error.message)  # type: ignore[arg-type]  # as JSON
+            return msgspec.structs.replace(blank, error=error.message)
         except DockyardError as error:
-            return Record(**about, prompt=item.prompt or None, error=error.message)  # type: ignore[arg-type]  # as JSON
+            return msgspec.structs.replace(blank, error=error.message)
         except (KeyError, TypeError, ValueError, AttributeError) as error:  # an answer of another shape
             told = f"the server's answer can't be read: {type(error).__name__}: {error}"
-            return Record(**about, prompt=item.prompt or None, error=told)  # type: ignore[arg-type]  # as JSON
+            return msgspec.structs.replace(blank, error=told)
         values: dict[str, tuple[float, ...]] = {}
         notes: dict[str, str] = {}
         failures: dict[str, str] = {}
@@ -194,14 +197,7 @@ class _Walk:
             values.update(score.values)
             if score.note:
                 notes[scorer.name] = score.note
-        return Record(
-            **about,  # type: ignore[arg-type]  # the mapping's values differ
-            prompt=item.prompt or None,
-            answer=answer,
-            scores=values,
-            notes=notes,
-            failures=failures,
-        )
+        return msgspec.structs.replace(blank, answer=answer, scores=values, notes=notes, failures=failures)
 
     async def _answer(self, item: Item, seed: int) -> Answer:
         """Ask, again where that may help. Raises DockyardError."""
