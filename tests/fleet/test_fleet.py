@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from fleet_script import MIB, REQUEST, Script, ask, staged
+from fleet_script import MIB, REQUEST, Script, Stage, ask, staged
 
 from dockyard.errors import (
     DockyardError,
     InsufficientMemory,
+    InvalidRequest,
     LoadFailed,
     ModelNotFound,
     Overloaded,
@@ -240,6 +241,30 @@ async def test_options_of_a_preload_hold_for_later_loads(tmp_path: Path) -> None
         await fleet.preload("a", LoadOptions(context=1024))
         assert len(stage.runners) == 2
         await fleet.unload("a")
+        await ask(fleet, "a")
+        assert stage.of("a").plan.context == 1024
+
+
+async def test_options_that_a_model_cannot_be_loaded_with_are_not_kept(tmp_path: Path) -> None:
+    class Strict(Stage):
+        def plan(self, name, files, options, settings, hardware):
+            if (options.context or 0) > 8192:
+                raise InvalidRequest("it was trained on 8192 tokens", param="context")
+            return super().plan(name, files, options, settings, hardware)
+
+    async with staged(tmp_path, {"a": Script(per_token=0.02)}, stage=Strict) as (fleet, stage):
+        await fleet.preload("a", LoadOptions(context=1024))
+        with pytest.raises(InvalidRequest, match="trained on 8192"):
+            await fleet.preload("a", LoadOptions(context=10_000))
+        await ask(fleet, "a")
+        assert len(stage.runners) == 1, "it was not unloaded for what can't be"
+        with pytest.raises(InsufficientMemory):
+            await fleet.preload("a", LoadOptions(context=8000))
+        stage.scripts["a"].fails = LoadFailed("told to")
+        with pytest.raises(LoadFailed):
+            await fleet.preload("a", LoadOptions(context=2048))
+        stage.scripts["a"].fails = None
+        await asyncio.sleep(0.1)
         await ask(fleet, "a")
         assert stage.of("a").plan.context == 1024
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dockyard import stack as stacks
+from dockyard.errors import DockyardError
 from dockyard.fleet import logs, refusals, tuned
 from dockyard.fleet.configuration import Configuration, Entry
 from dockyard.fleet.crew import Crew, Waiting
@@ -149,15 +150,27 @@ class Fleet:
     async def preload(self, name: str, options: LoadOptions | None = None, *, pin: bool = False) -> LoadedModel:
         """Load a model before it is asked for. With ``options`` it is loaded anew if it runs otherwise.
 
-        The options hold for later loads of the model too. A pinned one is not evicted and not unloaded when idle.
+        The options hold for later loads of the model too, unless it can't be loaded with them: where no plan can be
+        made with them it stays as it is. A pinned one is not evicted and not unloaded when idle.
         """
         named = await self._names.find(name)
         mode: Mode = options.mode if options is not None else "generate"
         key = (named.files.digest, mode)
-        if options is not None and options != self._options.get(key, LoadOptions(mode=mode)):
+        before = self._options.get(key)
+        if options is not None and options != (before or LoadOptions(mode=mode)):
+            self._crew.measure()
+            machine = self.machine.with_room(self.schedule.loads.ceiling)
+            kind: Kind | None = None if mode == "generate" else mode
+            await asyncio.to_thread(prepare, named.files, options, self.settings, machine, kind, self._parts)
             self._options[key] = options
             await self.unload(name, mode=mode)
-        lease = await self._wait_for(name, None if mode == "generate" else mode, slot=False)
+        try:
+            lease = await self._wait_for(name, None if mode == "generate" else mode, slot=False)
+        except DockyardError:
+            self._options.pop(key, None)
+            if before is not None:
+                self._options[key] = before
+            raise
         if pin:
             for replica in lease.replica.group.replicas:
                 self.schedule.loads.pin(replica)
