@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -93,6 +94,37 @@ def test_a_schema_holds(engine: IsolatedEngine) -> None:
     assert isinstance(found["age"], int)
     told = said(run(engine, chat("Yes?", Sampling(max_tokens=9, temperature=0), extra={"regex": "(yes|no) [0-9]{2}"})))
     assert told[-2:].isdigit()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "null"},
+        {"type": ["integer", "null"], "minimum": -3, "maximum": 12},
+        {"enum": ["ship", 'a "dock"', "é\n", 3, None, {"a": [1]}]},
+        {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 3},
+        {"$defs": {"name": {"type": "string", "maxLength": 4}}, "anyOf": [{"$ref": "#/$defs/name"}, {"type": "null"}]},
+        {
+            "type": "object",
+            "properties": {
+                "h": {"type": "null"},
+                'c "d"': {"type": "string", "maxLength": 6},
+                "é": {"type": "object", "properties": {"x": {"type": "integer", "minimum": 0, "maximum": 99}}},
+                "later": {"type": "boolean"},
+            },
+            "required": ["h", "é"],
+            "additionalProperties": False,
+        },
+    ],
+)
+def test_schemas_of_all_sorts_hold_and_end(engine: IsolatedEngine, schema: dict[str, object]) -> None:
+    """Each has an end, so that no answer may run into its limit, in white space for example."""
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "some", "schema": schema}}}
+    for temperature in (0, 1):
+        sampling = Sampling(max_tokens=400, temperature=temperature, seed=4)
+        chunks = run(engine, chat("Describe a ship as JSON.", sampling, extra=asked))
+        jsonschema.validate(json.loads(said(chunks)), schema)
+        assert chunks[-1].finish == "stop"
 
 
 @pytest.mark.parametrize(

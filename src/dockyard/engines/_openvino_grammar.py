@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from dockyard.engines._openvino_json import grammar
 from dockyard.engines._tool_calls import CALL, CALLED, names
 from dockyard.errors import InvalidRequest
 from dockyard.types import Json
@@ -29,7 +30,7 @@ def structure(extra: dict[str, Json], template: str) -> Any:
     if (called := _called(extra)) is not None:
         if CALL not in template:
             raise InvalidRequest("this model has no form of its own for calling tools", param="tool_choice")
-        tags = [config.Tag(begin=f"{CALL}\n", content=config.JSONSchema(each), end=f"\n{CALLED}") for each in called]
+        tags = [config.Tag(begin=f"{CALL}\n", content=_content(each), end=f"\n{CALLED}") for each in called]
         several = bool(extra.get("parallel_tool_calls", True)) and len(called) == len(names(extra.get("tools")))
         return config(
             structural_tags_config=config.TriggeredTags(
@@ -38,9 +39,9 @@ def structure(extra: dict[str, Json], template: str) -> Any:
         )
     asked = extra.get("response_format")
     if isinstance(asked, dict) and asked.get("type") not in (None, "text"):
-        return config(json_schema=json.dumps(_schema_of(asked)))
+        return _shaped(_schema_of(asked))
     if (schema := extra.get("json_schema")) is not None:
-        return config(json_schema=json.dumps(_checked(schema, "json_schema")))
+        return _shaped(_checked(schema, "json_schema"))
     for name in ("regex", "grammar"):
         value = extra.get(name)
         if value is None:
@@ -55,6 +56,23 @@ def structure(extra: dict[str, Json], template: str) -> Any:
     return None
 
 
+def _shaped(schema: Json) -> Any:
+    import openvino_genai
+
+    own = grammar(schema)
+    config = openvino_genai.StructuredOutputConfig
+    return config(json_schema=json.dumps(schema)) if own is None else config(grammar=own)
+
+
+def _content(schema: Json) -> Any:
+    """As ``_shaped``, for a part of what is said."""
+    import openvino_genai
+
+    own = grammar(schema)
+    config = openvino_genai.StructuredOutputConfig
+    return config.JSONSchema(json.dumps(schema)) if own is None else config.EBNF(own)
+
+
 def _schema_of(asked: dict[str, Json]) -> Json:
     if asked["type"] == "json_object":
         return _checked(asked.get("schema") or {"type": "object"}, "response_format")
@@ -67,7 +85,7 @@ def _schema_of(asked: dict[str, Json]) -> Json:
     return _checked({} if schema is None else schema, "response_format")
 
 
-def _called(extra: dict[str, Json]) -> list[str] | None:
+def _called(extra: dict[str, Json]) -> list[Json] | None:
     """A schema of the whole call for each tool of which one must be called; None where none must."""
     choice = extra.get("tool_choice", "auto")
     if choice in ("auto", "none", None):
@@ -80,18 +98,20 @@ def _called(extra: dict[str, Json]) -> list[str] | None:
             raise InvalidRequest(f"tool_choice names {name!r}, which is not among the tools", param="tool_choice")
     elif choice != "required" or not listed:
         raise InvalidRequest(f"tool_choice is {choice!r}; none, auto, required or a tool's name", param="tool_choice")
-    return [
-        json.dumps({
-            "type": "object",
-            "properties": {
-                "name": {"const": function["name"]},
-                "arguments": _checked(function.get("parameters") or {"type": "object"}, "tools"),
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        })
-        for function in listed
-    ]  # fmt: skip
+    return [_call_of(function) for function in listed]
+
+
+def _call_of(function: dict[str, Json]) -> Json:
+    """The schema of a whole call; what the arguments' references point to is where they look for it."""
+    arguments = _checked(function.get("parameters") or {"type": "object"}, "tools")
+    shared = {name: arguments[name] for name in ("$defs", "definitions") if name in arguments}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": function["name"]}, "arguments": arguments},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+        **shared,
+    }
 
 
 def _checked(schema: Json, param: str) -> Json:
