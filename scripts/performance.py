@@ -17,9 +17,9 @@ Tokens a second of all streams together, over HTTP, greedy, {tokens} tokens an a
 own; medians of turns that the servers took one after the other on one machine:
 {machine}.
 The figures depend on the machine; what counts is the ratio. `make bars NAME=serving` measures them again, beside the
-same peers, and says which bars are met. Dockyard serves from OpenVINO with weights written in eight bits and
-activations rounded to eight bits, which `dockyard bench --tune` tries;
-[why](decisions/006-weights-for-the-kernels.md).
+same peers, and says which bars are met. Dockyard serves from OpenVINO with weights written in eight bits, and with
+activations rounded to eight bits where this CPU is faster so; `dockyard bench --tune` tries both;
+[why, and how it is without AVX-512](decisions/006-weights-for-the-kernels.md).
 
 ![Tokens a second by streams](performance.svg)
 """
