@@ -2,7 +2,8 @@
 
 Fitted on twelve kinds of made-up places, never on those that ``answers`` measures. Each kind is also left out once: the
 figures of the table are of places that their own fit has not seen. The cut is the one where the lesser of the two
-shares over all kinds is greatest, since both are wanted alike; it is moved into the bias, so that 0.5 is the cut.
+shares over all kinds is greatest, since both are wanted alike, and the middle of all that do as well; it is moved into
+the bias, so that 0.5 is the cut.
 
     python -m benchmarks.knowledge answerable
 
@@ -64,8 +65,9 @@ KINDS: dict[str, Kind] = {
 PLACES = 6
 ALONE = 4
 SHRINK = 0.01
-SHARE = 0.06867
-"""Of the questions, those that a judge is asked about."""
+SHARES = {True: 0.125, False: 0.5}
+"""Of the questions with an answer and of those without, those that a judge is asked about. Those for which nothing is
+found are left out: they are declined at every cut."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -113,7 +115,8 @@ async def _asked(
         sentences = said(hits)
         close = await measured(sentences, models, base.recipe(), one.question) if sentences else []
         right = [bool(one.answer) and sentence.bare == one.answer for sentence, _ in close]
-        odds = await _odds(close, models, judge, one.question) if judge and drawn(f"{name}: {one.question}") else None
+        asks = judge and close and drawn(f"{name}: {one.question}", SHARES[bool(one.documents)])
+        odds = await _odds(close, models, judge, one.question) if asks else None
         found.append(Asked(bool(one.documents), [inputs for _, inputs in close], right, odds))
     return found
 
@@ -126,9 +129,9 @@ async def _odds(close: Sequence[tuple[Sentence, Inputs]], models: Any, judge: st
     return {places.index(one): odds for one, (_, odds) in told}
 
 
-def drawn(text: str) -> bool:
+def drawn(text: str, share: float) -> bool:
     """Whether a question is of the share that a judge is asked about."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) < SHARE * 2**32
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) < share * 2**32
 
 
 def fitted(sets: Sequence[Sequence[Asked]]) -> Any:
@@ -165,6 +168,14 @@ def shares(some: Sequence[tuple[bool, float, bool]], cut: float) -> tuple[float,
     return sum(answered) / (len(answered) or 1), sum(declined) / (len(declined) or 1)
 
 
+def cut_of(some: Sequence[tuple[bool, float, bool]]) -> float:
+    """Where the lesser share is greatest, then their sum: the middle of all cuts that do as well."""
+    steps = [step / 10 for step in range(-60, 60)]
+    worth = [(min(told := shares(some, at)), sum(told)) for at in steps]
+    best = [at for at, one in zip(steps, worth, strict=True) if one == max(worth)]
+    return (best[0] + best[-1]) / 2
+
+
 async def _seen(judge: str = "") -> dict[str, list[Asked]]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -186,7 +197,8 @@ def judging_rows() -> Iterator[Row]:
 
 
 def judged_of(found: dict[str, list[Asked]]) -> Iterator[Row]:
-    """The rows of the second fit. Of a kind that is left out, neither fit has seen anything."""
+    """The rows of the second fit. Of a kind that is left out, neither fit has seen anything. What is fitted on all
+    takes the first logit as ``knowledge.evidence`` says it, with its cut in the bias."""
     bare, left_out = {}, {}
     for kind, own in found.items():
         others = [some for other, some in found.items() if other != kind]
@@ -194,8 +206,8 @@ def judged_of(found: dict[str, list[Asked]]) -> Iterator[Row]:
         bare[kind] = decided([one for one in own if one.odds is not None], six)
         left_out[kind] = decided(stacked(own, six), fitted([stacked(some, six) for some in others]))
     yield from _told(bare, None, ", no judge")
-    weights = fitted(list(found.values()))
-    yield from _told(left_out, fitted([stacked(some, weights) for some in found.values()]), ", judged")
+    told = (BIAS, *WEIGHTS)
+    yield from _told(left_out, fitted([stacked(some, told) for some in found.values()]), ", judged")
 
 
 def stacked(some: Sequence[Asked], weights: Any) -> list[Asked]:
@@ -203,14 +215,14 @@ def stacked(some: Sequence[Asked], weights: Any) -> list[Asked]:
     found = []
     for one in some:
         if one.odds is not None:
-            inputs = [(float(weights @ (1.0, *one.inputs[place])), odds) for place, odds in one.odds.items()]
+            inputs = [(weighed(weights[0], weights[1:], one.inputs[place]), odds) for place, odds in one.odds.items()]
             found.append(Asked(one.answerable, inputs, [one.right[place] for place in one.odds]))
     return found
 
 
 def _told(left_out: dict[str, list[tuple[bool, float, bool]]], weights: Any, how: str = "") -> Iterator[Row]:
     pooled = [one for some in left_out.values() for one in some]
-    cut = max((step / 10 for step in range(-60, 60)), key=lambda at: (min(shares(pooled, at)), sum(shares(pooled, at))))
+    cut = cut_of(pooled)
     for kind, some in [*left_out.items(), ("all", pooled)]:
         answered, declined = shares(some, cut)
         told = f"answered {answered:.1%}, declined {declined:.1%} of {len(some)}"
