@@ -41,6 +41,13 @@ def expression(written: str) -> str:
     return of(rules["root"])
 
 
+def test_an_integer_may_be_long() -> None:
+    pattern = re.compile(re.sub('[ "]', "", integers(10**18, None)))
+    assert pattern.fullmatch(str(10**18))
+    assert pattern.fullmatch(str(10**19))
+    assert not pattern.fullmatch(str(10**18 - 1))
+
+
 @given(st.none() | NUMBERS, st.none() | NUMBERS, st.integers(-100_000, 100_000))
 def test_integers_are_those_of_the_range(least: int | None, most: int | None, number: int) -> None:
     if least is not None and most is not None and least > most:
@@ -135,6 +142,14 @@ def _ordered(schema: Any, value: Any) -> bool:
         {"type": "string", "minLength": "2"},
         {"type": "object", "required": ["a"]},
         {"type": "object", "required": 5},
+        {"type": "object", "required": [{}]},
+        {"type": []},
+        {"anyOf": []},
+        {"$ref": "#"},
+        {
+            "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}, {"type": "null"}]}, "b": {"$ref": "#/$defs/a"}},
+            "$ref": "#/$defs/a",
+        },
         {"allOf": [{"type": "string"}, {"maxLength": 3}]},
         False,
     ],

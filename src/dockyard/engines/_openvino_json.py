@@ -54,6 +54,7 @@ def grammar(schema: Json) -> str | None:
     writer = _Writer(schema)
     try:
         whole = writer.rule(schema, "#")
+        _end(writer.rules)
     except _Unknown:
         return None
     return f"root ::= {whole}\n" + "".join(f"{name} ::= {body}\n" for name, body in writer.rules.items()) + _COMMON
@@ -88,12 +89,12 @@ class _Writer:
         if "const" in words or "enum" in words:
             return self._listed(schema, words)
         for union in ("anyOf", "oneOf", "allOf"):
-            if words == {union} and (union != "allOf" or len(schema[union]) == 1):
+            if words == {union} and schema[union] and (union != "allOf" or len(schema[union]) == 1):
                 return " | ".join(self.rule(each) for each in schema[union])
         kinds = schema.get("type")
         if isinstance(kinds, list) and kinds:
             return " | ".join(self.rule(self._only(schema, kind)) for kind in kinds)
-        if kinds not in _OF or not words <= {"type", *_OF[kinds]}:
+        if not isinstance(kinds, str) or kinds not in _OF or not words <= {"type", *_OF[kinds]}:
             raise _Unknown
         if kinds == "object":
             return self._object(schema)
@@ -124,7 +125,7 @@ class _Writer:
     def _object(self, schema: dict[str, Json]) -> str:
         inner, required = schema.get("properties", {}), schema.get("required", [])
         more = schema.get("additionalProperties", not inner)
-        if not isinstance(required, list) or set(required) - inner.keys():
+        if not isinstance(required, list) or any(not isinstance(each, str) or each not in inner for each in required):
             raise _Unknown
         members = [
             (f'{_json(name)} space ":" space {self.rule(each)} space', name in required) for name, each in inner.items()
@@ -159,6 +160,20 @@ class _Writer:
         return name
 
 
+def _end(rules: dict[str, str]) -> None:
+    """Raises _Unknown where a rule is nothing but itself, by way of others: nothing would ever be said by it."""
+    ways = {name: [each for each in body.split(" | ") if each in rules] for name, body in rules.items()}
+    for name in rules:
+        reached, left = set[str](), list(ways[name])
+        while left:
+            each = left.pop()
+            if each == name:
+                raise _Unknown
+            if each not in reached:
+                reached.add(each)
+                left += ways[each]
+
+
 def integers(least: int | None, most: int | None) -> str:
     """The integers from ``least`` to ``most``, both among them; None: no bound."""
     found: list[str] = []
@@ -177,7 +192,7 @@ def _ascending(least: int, most: int | None) -> Iterator[str]:
     size = len(str(least))
     if most is None:
         yield from _alike(str(least), "9" * size)
-        yield f"[1-9] [0-9]{{{size},{max(size, _LONGEST) - 1}}}"
+        yield f"[1-9] [0-9]{{{size},{max(size, _LONGEST - 1)}}}"
         return
     while least <= most:
         end = min(most, 10**size - 1)
