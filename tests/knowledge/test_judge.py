@@ -124,7 +124,7 @@ def test_a_judge_for_questions_that_are_not_asked_is_refused(
 
 STACK = """
 knowledge:
-  rules: {index: harbour}
+  rules: {index: judged-harbour}
 routes:
   strict: {model: echo, knowledge: rules, judge: echo}
   kept: {model: echo, knowledge: rules, judge: smollm2}
@@ -141,8 +141,8 @@ def served(knowledge_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKYARD_HOME", str(knowledge_store))
         patch.setenv("DOCKYARD_CONFIG", str(folder / "no.yaml"))
-        call(["knowledge", "create", "harbour"])
-        call(["knowledge", "add", "harbour", str(folder / "docs")])
+        assert call(["knowledge", "create", "judged-harbour"]) == 0
+        assert call(["knowledge", "add", "judged-harbour", str(folder / "docs")]) == 0
     (folder / "dockyard.yaml").write_text(STACK)
     with serving(knowledge_store, log_level="warning", stack=str(folder / "dockyard.yaml")) as found:
         yield found
