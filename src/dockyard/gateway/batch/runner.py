@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -200,7 +201,7 @@ class Runner:
             work.started = time.monotonic()
             task = asyncio.get_running_loop().create_task(self._run(work, line))
             work.running[task] = line
-            task.add_done_callback(lambda task, work=work: self._ended(work, task))  # type: ignore[misc]
+            task.add_done_callback(partial(self._ended, work))
 
     def _ended(self, work: Work, task: asyncio.Task[None]) -> None:
         work.running.pop(task, None)
