@@ -18,6 +18,7 @@ from dockyard.artifact.store import Store
 from dockyard.errors import InsufficientMemory, StoreFull
 from dockyard.hardware import Hardware, detect
 from dockyard.ops import Inputs, Operation, Params, find, key_of
+from dockyard.ops._libraries import library
 
 PROCESS = 900 << 20
 """Bytes that Python with torch, transformers and a runtime takes before a model is opened, as measured here."""
@@ -105,7 +106,7 @@ def admit(store: Store, cost: Cost, machine: Hardware, name: str) -> None:
 def flops() -> float:
     """Multiplications and additions a second in float32 on all cores, measured once in about a twentieth of a second,
     or half of one where other processes want the cores too."""
-    import numpy as np
+    np = library("numpy")
 
     left = np.ones((512, 512), np.float32)
     np.matmul(left, left)
