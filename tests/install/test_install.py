@@ -57,6 +57,16 @@ def test_command_runs(installed: Path) -> None:
     assert "serve" in output(str(installed / "bin" / "dockyard"), "--help")
 
 
+def test_a_verb_names_the_extra_that_it_lacks(installed: Path, starter_gguf: Path, tmp_path: Path) -> None:
+    dockyard = str(installed / "bin" / "dockyard")
+    environ = {"PATH": os.environ["PATH"], "DOCKYARD_HOME": str(tmp_path)}
+    subprocess.run([dockyard, "package", str(starter_gguf), "small"], check=True, env=environ, timeout=60)
+    command = [dockyard, "quantize", "small", "smaller", "--to", "gguf-q8_0"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "pip install 'dockyard[refit]'" in done.stderr
+
+
 def test_it_serves_with_nothing_else_installed(installed: Path, tmp_path: Path) -> None:
     """The development environment has more packages; here a dependency that was forgotten shows."""
     environ = {"PATH": os.environ["PATH"], "DOCKYARD_HOME": str(tmp_path / "home")}
