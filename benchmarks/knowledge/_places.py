@@ -256,6 +256,74 @@ THEATRE: Kind = {
         "How long do rehearsals take at the {p} theatre?",
     ),
 }
+GARDEN: Kind = {
+    "species": (
+        "Plants of {n} species grow under glass and in the open.",
+        "How many kinds of plants are there in the garden of {p}?",
+    ),
+    "head": (
+        "{who} settles what is sown and where.",
+        "Who is the head gardener of the garden of {p}?",
+    ),
+    "guide": (
+        "School classes are taken round by {who}.",
+        "Who gives children a tour of the garden of {p}?",
+    ),
+    "water": (
+        "At {h}:05 the hoses are turned on.",
+        "When are the beds in the garden of {p} watered?",
+    ),
+    "seeds": (
+        "A packet of seeds is had for {n} kopecks.",
+        "What is charged for seeds in the garden of {p}?",
+    ),
+    "palm": (
+        "The tallest palm has grown to {n} centimetres.",
+        "How high is the biggest palm tree of the garden of {p}?",
+    ),
+    "agave": (
+        "An agave blooms here only after {n} months.",
+        "How long does it take until an agave flowers in the garden of {p}?",
+    ),
+    "pond": (
+        "{n} carp swim in the pond.",
+        "How many fish live in the garden of {p}?",
+    ),
+}
+CABLEWAY: Kind = {
+    "riders": (
+        "Within an hour {n} riders are lifted to the summit.",
+        "What is the hourly capacity of the {p} cableway?",
+    ),
+    "head": (
+        "The crew takes its orders from {who}.",
+        "Who is the operations manager of the {p} cableway?",
+    ),
+    "rope": (
+        "Worn strands are spliced by {who}.",
+        "Who repairs the cable of the {p} cableway?",
+    ),
+    "last": (
+        "Whoever is still at the top after {h}:25 has to walk.",
+        "When does the last car of the {p} cableway go down?",
+    ),
+    "ticket": (
+        "Up and down again is {n} rappen.",
+        "What is the price of a return ticket of the {p} cableway?",
+    ),
+    "pylon": (
+        "The third pylon is the highest, with {n} feet.",
+        "How tall is the largest mast of the {p} cableway?",
+    ),
+    "ride": (
+        "From the valley to the summit the car floats for {n} seconds.",
+        "How long does a trip with the {p} cableway last?",
+    ),
+    "test": (
+        "Every {n} days the brakes are tried out.",
+        "How often are the brakes of the {p} cableway checked?",
+    ),
+}
 
 
 def made(folder: Path, kind: Kind, word: str, seed: int, count: int = PLACES) -> list[Question]:
