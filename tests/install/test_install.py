@@ -67,6 +67,22 @@ def test_a_verb_names_the_extra_that_it_lacks(installed: Path, starter_gguf: Pat
     assert "pip install 'dockyard[refit]'" in done.stderr
 
 
+def test_an_evaluation_names_the_extra_before_it_asks_anything(installed: Path, tmp_path: Path) -> None:
+    dockyard = str(installed / "bin" / "dockyard")
+    environ = {"PATH": os.environ["PATH"], "DOCKYARD_HOME": str(tmp_path / "home")}
+    (tmp_path / "items.jsonl").write_text('{"prompt": "a", "answer": "a"}\n')
+    suite = 'name: tiny\ndata: items.jsonl\nprompt: "{prompt}"\nreference: answer\nscorers: [exact-match]\n'
+    (tmp_path / "suite.yaml").write_text(suite)
+    command = [dockyard, "eval", "run", str(tmp_path / "suite.yaml"), "echo"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120, check=False)
+    finally:
+        subprocess.run([dockyard, "stop"], env=environ, capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "pip install 'dockyard[evaluate]'" in done.stderr
+    assert not list((tmp_path / "home").rglob("*.journal*"))
+
+
 def test_it_serves_with_nothing_else_installed(installed: Path, tmp_path: Path) -> None:
     """The development environment has more packages; here a dependency that was forgotten shows."""
     environ = {"PATH": os.environ["PATH"], "DOCKYARD_HOME": str(tmp_path / "home")}

@@ -15,7 +15,7 @@ import msgspec
 from dockyard import hardware, scorers
 from dockyard.client import AsyncClient
 from dockyard.errors import DockyardError, EngineUnavailable, ServerUnreachable
-from dockyard.ops.evaluate import shelf
+from dockyard.ops.evaluate import shelf, statistics
 from dockyard.ops.evaluate.aggregate import aggregates
 from dockyard.ops.evaluate.asking import Served, may_pass
 from dockyard.ops.evaluate.journal import Head, Journal, journal
@@ -63,6 +63,7 @@ async def evaluate(
     the server has gone, and Conflict where another process is at it; then, and by Ctrl-C, the journal is left.
     """
     plan = plan or Plan()
+    statistics.library()  # what it all ends in, so that nothing is asked in vain
     served = Served(client, subject.name, loaded.suite, judges)
     built = [scorers.build(chosen, served) for chosen in loaded.suite.chosen()]
     check(loaded.suite, built)

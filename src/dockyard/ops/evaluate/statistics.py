@@ -160,7 +160,7 @@ def _whole(rows: Sequence[Sequence[float]], combine: Combine) -> float:
 
 def _values(rows: Sequence[Sequence[float]], combine: Combine, seed: int, resamples: int) -> ndarray[Any, Any]:
     """The combined value of each resample; the same seed and count draw the same items, so that runs stay paired."""
-    np = _numpy()
+    np = library()
     table = np.asarray(rows, dtype=float)
     if table.ndim != 2 or not len(table):
         raise InvalidRequest("each item needs the same number of statistics, and there must be an item")
@@ -179,7 +179,7 @@ def _values(rows: Sequence[Sequence[float]], combine: Combine, seed: int, resamp
 def _ends(values: ndarray[Any, Any], level: float, n: int) -> tuple[float, float]:
     """The percentiles that hold ``level`` of the resamples, expanded for ``n`` items."""
     end = tail(level, n)
-    low, high = _numpy().quantile(values, [end, 1 - end])
+    low, high = library().quantile(values, [end, 1 - end])
     return float(low), float(high)
 
 
@@ -210,7 +210,8 @@ def _p(change: ndarray[Any, Any]) -> float:
     return float(min(1.0, 2 * (min(below, above) + 1) / (count + 1)))
 
 
-def _numpy() -> Any:
+def library() -> Any:
+    """What the intervals are drawn with. Raises EngineUnavailable where it is not installed."""
     try:
         import numpy
     except ImportError:
