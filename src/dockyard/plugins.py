@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -27,11 +27,11 @@ class Plugin:
         self.name = name
         self.origin = origin
         self._fetch = fetch
-        self._loaded: object | None = None
+        self._loaded: Any = None
         self._error: str | None = None
 
-    def load(self) -> object:
-        """Import it. Raises whatever its import raises; ``error`` gives that as a sentence."""
+    def load(self) -> Any:
+        """Import it; what it is, the contract of its kind says. Raises what its import raises; ``error`` says why."""
         if self._loaded is None:
             self._loaded = self._fetch()
         return self._loaded

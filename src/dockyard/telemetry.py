@@ -355,11 +355,11 @@ def _span_writer() -> Callable[[Call, str, float], None] | None:
     if not any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "TRACES_")):
         return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.sdk.resources import Resource  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.sdk.trace import TracerProvider  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.trace import SpanKind, Status, StatusCode  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import SpanKind, Status, StatusCode
     except ImportError:
         logging.getLogger(__name__).warning("traces are asked for: pip install 'dockyard[tracing]'")
         return None

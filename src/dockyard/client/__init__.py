@@ -274,13 +274,17 @@ class Client:
         return self._portal
 
     def _iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
-        portal, end = self._open(), object()
+        portal = self._open()
 
-        async def step() -> T | object:
-            return await anext(source, end)
+        async def step() -> T:
+            return await anext(source)
 
         try:
-            while (item := portal.call(step)) is not end:
-                yield item  # type: ignore[misc]  # the sentinel is gone here
+            while True:
+                try:
+                    item = portal.call(step)
+                except StopAsyncIteration:
+                    return
+                yield item
         finally:
             portal.call(source.aclose)

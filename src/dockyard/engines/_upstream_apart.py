@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -29,7 +30,7 @@ async def apart(begin: Callable[[], Awaitable[AsyncIterator[Item]]]) -> AsyncGen
     async def read() -> None:
         async with aclosing(_closable(await begin())) as stream:
             async for item in stream:
-                tell(lambda item=item: item)  # type: ignore[misc]
+                tell(partial(_given, item))
                 if gone.is_set():
                     return
 
@@ -52,6 +53,10 @@ async def apart(begin: Callable[[], Awaitable[AsyncIterator[Item]]]) -> AsyncGen
             yield item
     finally:
         gone.set()
+
+
+def _given(item: Item) -> Item:
+    return item
 
 
 def _raising(error: BaseException) -> Callable[[], Any]:

@@ -7,7 +7,7 @@ each, and what is held back is left out. Who asks decides which documents are se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +19,7 @@ from dockyard.types import Call, Chunk, Message, Request, Usage
 
 if TYPE_CHECKING:
     from dockyard.knowledge.answer import Ask
+    from dockyard.knowledge.bases import Base
     from dockyard.knowledge.model import Hit, Search
 
 
@@ -50,17 +51,19 @@ def inbound(parts: Parts) -> Inbound:
         question, turns = asked(call.request)
         if not _asks(question) or _has_passages(call.request):
             return None
-        return await _grounded(parts, call, question, turns)
+        return await _grounded(parts, call, parts.knowledge, question, turns)
 
     return ground
 
 
-async def _grounded(parts: Parts, call: Call, question: str, turns: Sequence[Message]) -> Answer | None:
+async def _grounded(
+    parts: Parts, call: Call, named: Callable[[Sequence[str]], list[Base]], question: str, turns: Sequence[Message]
+) -> Answer | None:
     from dockyard.knowledge.answer import LEAST, NOT_FOUND, gather
     from dockyard.knowledge.evidence import evidence
     from dockyard.knowledge.model import Search
 
-    bases = await asyncio.to_thread(parts.knowledge, call.knowledge)  # type: ignore[arg-type]  # seen to above
+    bases = await asyncio.to_thread(named, call.knowledge)
     key = call.principal.name if call.principal is not None else ""
     wanted = call.grounded.search if isinstance(call.grounded, Grounded) and call.grounded.search else Search()
     search = msgspec.structs.replace(wanted, reader=reader(parts, call))

@@ -76,7 +76,7 @@ def chosen(settings: Settings) -> tuple[Guard, ...]:
     for name, plugin in plugins.find("guards").items():
         if plugin.error is not None:
             raise SettingsError(f"guard {name!r} is broken: {plugin.error}", hint="remove the plug-in or repair it")
-        guard = plugin.load()(settings)  # type: ignore[operator]  # a plug-in of this kind is a factory
+        guard = plugin.load()(settings)  # a plug-in of this kind is a factory
         if guard is not None:
             found.append(guard)
     return tuple(found)

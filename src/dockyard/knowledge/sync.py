@@ -26,7 +26,7 @@ from dockyard.knowledge.model import Document, Parsed, Problem, Recipe, Row, Sig
 from dockyard.knowledge.models import Models
 from dockyard.knowledge.parsers import Bounds
 from dockyard.knowledge.parsers._apart import Apart
-from dockyard.knowledge.sources import Job, reader
+from dockyard.knowledge.sources import Job, Opened, reader
 from dockyard.settings import Settings
 
 PER_DOCUMENT = 1 << 20
@@ -212,7 +212,7 @@ class _Scan:
             self._changes.counts["kept"] += 1
             self._same(known, known)
 
-    def _document(self, opened: object, source: Source, sighted: Sighted, known: Document | None) -> None:
+    def _document(self, opened: Opened, source: Source, sighted: Sighted, known: Document | None) -> None:
         now = time.time()
         readers = source.readers if sighted.readers is None else sighted.readers
         self._changes.seen += 1
@@ -222,7 +222,7 @@ class _Scan:
             self._same(known, self._again(known, source, readers, now))
             return
         try:
-            data = opened.read(sighted)  # type: ignore[attr-defined]  # a source's Opened
+            data = opened.read(sighted)
             digest = hashlib.sha256(data).hexdigest()
             if known is not None and known.digest == digest:
                 self._changes.counts["unchanged"] += 1

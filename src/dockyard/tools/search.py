@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -121,7 +121,7 @@ def _meanings(word: str) -> dict[str, float]:
     return {**_KIN.get(word, {}), word: 1.0}
 
 
-def _counts(tool: Tool) -> Counter[str]:
+def _counts(tool: Tool) -> dict[str, float]:
     """How much of each word a tool has."""
     properties = tool.schema.get("properties")
     properties = properties if isinstance(properties, dict) else {}
@@ -133,10 +133,10 @@ def _counts(tool: Tool) -> Counter[str]:
         "description": tool.description,
         "parameters": " ".join([*map(str, properties), *told]),
     }
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for field, text in texts.items():
         for word, count in Counter(words(text)).items():
-            found[word] += WEIGHTS[field] * min(count, 3)  # type: ignore[assignment]
+            found[word] += WEIGHTS[field] * min(count, 3)
     return found
 
 

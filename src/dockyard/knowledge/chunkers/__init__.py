@@ -24,7 +24,7 @@ def chosen(name: str) -> Chunker:
     if found is None:
         known = ", ".join(plugins.find("knowledge.chunkers"))
         raise NotFound(f"there is no chunker {name!r}", param="chunker", hint=f"there are {known}")
-    made: Chunker = found.load()  # type: ignore[assignment]  # by the kind's contract
+    made: Chunker = found.load()  # by the kind's contract
     return made
 
 

@@ -43,7 +43,7 @@ class Parser(Protocol):
 
 def named(name: str) -> Parser:
     """The parser of this name, loaded."""
-    found: Parser = plugins.find("knowledge.parsers")[name].load()  # type: ignore[assignment]  # by the kind's contract
+    found: Parser = plugins.find("knowledge.parsers")[name].load()  # by the kind's contract
     return found
 
 
@@ -56,7 +56,7 @@ def _suffixes() -> dict[str, str]:
     if not _KNOWN:
         for name, plugin in plugins.find("knowledge.parsers").items():
             if plugin.error is None:
-                parser: Parser = plugin.load()  # type: ignore[assignment]  # by the kind's contract
+                parser: Parser = plugin.load()  # by the kind's contract
                 _KNOWN.update(dict.fromkeys(parser.suffixes, name))
     return _KNOWN
 

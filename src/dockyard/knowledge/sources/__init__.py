@@ -73,7 +73,7 @@ def choose(text: str, kind: str | None = None) -> tuple[str, str]:
 
 
 def reader(kind: str) -> Reader:
-    found: Reader = plugins.find("knowledge.sources")[kind].load()  # type: ignore[assignment]  # by the kind's contract
+    found: Reader = plugins.find("knowledge.sources")[kind].load()  # by the kind's contract
     return found
 
 

@@ -110,7 +110,7 @@ def open_vectors(kind: str, place: Place) -> Vectors:
         known = ", ".join(plugins.find("knowledge.vectors"))
         raise NotFound(f"there is no vector store {kind!r}", param="store", hint=f"there are {known}")
     try:
-        made: Vectors = found.load()(place)  # type: ignore[operator]  # a plug-in of this kind is a factory
+        made: Vectors = found.load()(place)  # a plug-in of this kind is a factory
     except ModuleNotFoundError as error:
         extra = {"lancedb": "knowledge", "pgvector": "postgres", "qdrant": "qdrant"}.get(kind, kind)
         raise EngineUnavailable(

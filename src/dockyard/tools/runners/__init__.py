@@ -7,8 +7,6 @@ by whatever way, leaves no process, container, folder or control group. Further 
 
 from __future__ import annotations
 
-from typing import cast
-
 from dockyard.errors import EngineUnavailable, InvalidRequest
 from dockyard.plugins import find
 from dockyard.settings import Settings
@@ -30,8 +28,8 @@ def runner(kind: str, settings: Settings) -> Runner:
         raise InvalidRequest(f"there is no kind of tool server {kind!r}", param="kind", hint=f"one of {known}")
     if plugin.error:
         raise EngineUnavailable(f"tool servers of kind {kind!r} can't run: {plugin.error}", hint=_hint(plugin.error))
-    make = cast("type[Runner]", plugin.load())
-    return make(settings)  # type: ignore[call-arg]  # the protocol says what it is, this convention how it is made
+    made: Runner = plugin.load()(settings)  # a plug-in of this kind is a factory
+    return made
 
 
 def _hint(error: str) -> str | None:

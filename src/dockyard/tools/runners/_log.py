@@ -11,6 +11,7 @@ import contextlib
 import re
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -81,10 +82,10 @@ class ServerLog:
             self._file.write(data)
 
 
-def forms(values: object) -> list[str]:
+def forms(values: Iterable[object]) -> list[str]:
     """Each value as it may be written: plain, URL-encoded, base64, hexadecimal; longest first."""
     found: set[str] = set()
-    for value in map(str, values):  # type: ignore[call-overload]
+    for value in map(str, values):
         if len(value) >= _SHORTEST:
             raw = value.encode()
             found |= {value, quote(value, safe=""), base64.b64encode(raw).decode().rstrip("="), raw.hex()}
