@@ -7,13 +7,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import gguf
+import msgspec
 import numpy as np
 import pytest
 
 from dockyard.artifact.formats import read_facts
 from dockyard.errors import UnsupportedFormat
+from dockyard.fleet.prepare import Parts, Prepared
+from dockyard.fleet.prepare import prepare as prepared
 from dockyard.fleet.runner import Runner
-from dockyard.types import ModelFiles, Request
+from dockyard.hardware import detect
+from dockyard.settings import Settings
+from dockyard.types import Kind, LoadOptions, ModelFiles, Request
 
 from .conftest import collect, prepare
 
@@ -156,3 +161,31 @@ async def test_a_score_does_not_depend_on_the_others(ranking: Runner) -> None:
 def test_a_reranker_makes_no_vectors(ranker: ModelFiles, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedFormat, match="reranker"):
         prepare(ranker, "embedded", tmp_path / "log", mode="embed")
+
+
+def test_whoever_asks_is_told_that_its_order_can_differ(ranker: ModelFiles, tmp_path: Path) -> None:
+    _, plan = prepare(ranker, "embedded", tmp_path / "log", mode="rerank")
+    assert "`encoder` is exact" in plan.caveat
+    assert plan.caveat in asked(ranker, "rerank", tmp_path).plans[0].why
+
+
+def asked(ranker: ModelFiles, kind: Kind | None, home: Path) -> Prepared:
+    """What the fleet makes of a request of this kind."""
+    return prepared(ranker, LoadOptions(), Settings(home=str(home)), detect(), kind, Parts())
+
+
+@pytest.mark.parametrize("kind", [None, "rerank", "tokenize", "detokenize"])
+def test_what_is_no_text_loads_it_to_rank(ranker: ModelFiles, kind: Kind | None, tmp_path: Path) -> None:
+    assert asked(ranker, kind, tmp_path).mode == "rerank"
+
+
+@pytest.mark.parametrize("kind", ["chat", "complete"])
+def test_an_encoder_writes_no_text(ranker: ModelFiles, kind: Kind, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat, match="it writes no text"):
+        asked(ranker, kind, tmp_path)
+
+
+def test_an_encoder_that_embeds_is_planned(ranker: ModelFiles, tmp_path: Path) -> None:
+    facts = msgspec.structs.replace(ranker.facts, capabilities=("embed",))
+    embedder = msgspec.structs.replace(ranker, facts=facts)
+    assert asked(embedder, "embed", tmp_path).mode == asked(embedder, "tokenize", tmp_path).mode == "embed"

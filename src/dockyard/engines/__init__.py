@@ -31,7 +31,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a model will be loaded, decided before anything is touched; it crosses to the worker process.
 
     ``context`` is the window of one request in tokens, ``parallel`` the requests that decode together, ``predicted``
-    the memory it should take. ``details`` is private to the engine.
+    the memory it should take. ``caveat`` says where this engine answers otherwise than the model's own library would.
+    ``details`` is private to the engine.
     """
 
     engine: str
@@ -39,6 +40,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parallel: int
     threads: int = 0
     predicted: Memory = Memory()
+    caveat: str = ""
     details: dict[str, Json] = {}
 
 

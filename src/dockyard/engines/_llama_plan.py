@@ -96,6 +96,11 @@ def shape(files: ModelFiles, options: LoadOptions, settings: Settings, hardware:
         )
     if options.mode != "generate":
         return _shape_of_encoder(files, asked or None, options.parallel or settings.parallel, token, flags)
+    if facts.architecture in CACHELESS:
+        raise UnsupportedFormat(
+            f"{files.reference} is an encoder ({facts.architecture}): it writes no text",
+            hint="ask it for embeddings, or for a rerank if it was taught that",
+        )
     context = asked or min(files.context or DEFAULT_CONTEXT, facts.context or DEFAULT_CONTEXT)
     affordable = int(free * POOL_SHARE / token)
     if not asked and context > affordable:
@@ -176,10 +181,26 @@ def pooling(files: ModelFiles, options: LoadOptions, flags: Flags) -> str:
     return flags.pooling or ("" if _stated(files) else "mean")
 
 
+def caveat(files: ModelFiles, options: LoadOptions) -> str:
+    """What is known to be other than it should: llama.cpp gives every token the first token type, and a reranker that
+    was taught with two scores some texts the wrong way round."""
+    pairs = _header(files, "tokenizer.ggml.model", "") == "bert"
+    if options.mode == "rerank" and pairs and int(_header(files, "tokenizer.ggml.token_type_count", "1")) > 1:
+        return (
+            "llama.cpp reads question and text as one kind of sentence, so this reranker's scores differ from its "
+            "own and can change their order: its ONNX file on the engine `encoder` is exact"
+        )
+    return ""
+
+
 def _stated(files: ModelFiles) -> bool:
+    return _header(files, f"{files.facts.architecture}.pooling_type", "0") != "0"
+
+
+def _header(files: ModelFiles, key: str, default: str) -> str:
     from dockyard.artifact.formats.gguf import metadata
 
-    return metadata(Path(files.weights[0])).get(f"{files.facts.architecture}.pooling_type", "0") != "0"
+    return str(metadata(Path(files.weights[0])).get(key, default))
 
 
 def draft(files: ModelFiles, name: str, settings: Settings, main: Shape) -> tuple[str, Memory]:

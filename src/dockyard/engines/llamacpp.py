@@ -23,7 +23,7 @@ from dockyard.engines._llama_chat import check_media, named
 from dockyard.engines._llama_chatml import with_tools
 from dockyard.engines._llama_flags import NATIVE_ONLY, Flags, read_flags
 from dockyard.engines._llama_native import Native, find
-from dockyard.engines._llama_plan import draft, pooling, shape
+from dockyard.engines._llama_plan import caveat, draft, pooling, shape
 from dockyard.engines._llama_pool import Pool, Share
 from dockyard.engines._llama_request import body, prompt_fields
 from dockyard.engines._llama_tasks import Tasks
@@ -117,6 +117,7 @@ class LlamaCpp:
             parallel=found.parallel,
             threads=options.threads or settings.threads or hardware.cores,
             predicted=memory,
+            caveat=caveat(files, options),
             details=details,
         )
 
@@ -166,6 +167,8 @@ class LlamaCpp:
         room = min(2 * int(plan.details["batch"]), pool // 8)
         self._pool = Pool(pool - MARGIN * plan.parallel - room if crowded else None)
         tell(_loaded(files.reference, self._driver.version, plan, time.monotonic() - begun))
+        if plan.caveat:
+            tell(f"{files.reference}: {plan.caveat}")
         return plan
 
     def generate(self, request: Request, emit: Emit) -> None:

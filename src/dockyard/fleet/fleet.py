@@ -345,7 +345,8 @@ class Fleet:
         return named, await asyncio.to_thread(self._plan, named, kind, machine)
 
     def _plan(self, named: Named, kind: Kind | None, machine: Hardware) -> Prepared:
-        options = self._options_of(named.files.digest, named.files.reference, mode_of(kind))
+        mode = mode_of(kind, named.files.facts)
+        options = self._options_of(named.files.digest, named.files.reference, mode)
         return prepare(named.files, options, self.settings, machine, kind, self._parts)
 
     def _options_of(self, digest: str, reference: str, mode: Mode) -> LoadOptions:

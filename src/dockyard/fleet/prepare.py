@@ -18,7 +18,7 @@ from dockyard.fleet.pool import EVER
 from dockyard.fleet.runner import Runner
 from dockyard.hardware import Hardware
 from dockyard.settings import Settings
-from dockyard.types import Json, Kind, LoadOptions, Mode, ModelFiles
+from dockyard.types import Json, Kind, LoadOptions, Mode, ModelFacts, ModelFiles
 
 if TYPE_CHECKING:
     from dockyard.artifact.store import Store
@@ -70,11 +70,19 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     runner: Callable[..., Runner] = runners.create
 
 
-def mode_of(kind: Kind | None, options: LoadOptions | None = None) -> Mode:
-    """How a model is loaded to serve requests of this kind; None: as the options say."""
+def mode_of(kind: Kind | None, facts: ModelFacts, options: LoadOptions | None = None) -> Mode:
+    """How a model is loaded to serve requests of this kind; None: as the options say.
+
+    For what every model can, such as tokens, one that writes nothing is loaded for the only thing that it does.
+    """
     if kind == "embed" or kind == "rerank":
         return kind
-    return options.mode if kind is None and options is not None else "generate"
+    mode = options.mode if kind is None and options is not None else "generate"
+    if mode == "generate" and kind not in ("chat", "complete"):
+        able = set(facts.capabilities)
+        if able and not able & {"chat", "complete"}:
+            return "rerank" if "rerank" in able else "embed" if "embed" in able else mode
+    return mode
 
 
 def prepare(
@@ -84,7 +92,7 @@ def prepare(
 
     Where the context was left to the engine and a smaller one had to be chosen to fit, ``why`` says so.
     """
-    mode = mode_of(kind, options)
+    mode = mode_of(kind, files.facts, options)
     if options.defaults is not None:
         files = msgspec.structs.replace(files, defaults=merged(files.defaults, options.defaults))
     bounded = _bounded(hardware, options)
@@ -142,7 +150,7 @@ def _choose(
         return parts.choose(files, options, settings, hardware, kind)
     except UnsupportedFormat:
         # An engine that was chosen to generate need not compute embeddings too.
-        if not options.engine or mode_of(kind) == "generate":
+        if not options.engine or mode_of(kind, files.facts) == "generate":
             raise
         return parts.choose(files, msgspec.structs.replace(options, engine=None), settings, hardware, kind)
 
@@ -156,6 +164,8 @@ def _planned(choice: Choice, files: ModelFiles, options: LoadOptions, settings: 
             f"; cut to a context of {plan.context} tokens and {plan.parallel} at once (of {ample.context} and "
             f"{ample.parallel}) to fit in {size(hardware.memory_available)}"
         )
+    if plan.caveat:
+        why += f"; {plan.caveat}"
     # An inline engine does no work of its own: it is bounded only where somebody asked for that.
     capacity = None if choice.engine.isolated else options.parallel or settings.parallel or EVER
     if options.memory and plan.predicted.total > options.memory:
