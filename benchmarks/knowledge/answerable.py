@@ -7,8 +7,8 @@ the bias, so that 0.5 is the cut.
 
     python -m benchmarks.knowledge answerable
 
-``judging`` fits the model with a judge on a share of the questions, since each asks a language model; the figures
-without a judge are of the same ones.
+``judging`` fits the model with a judge on these and two more kinds; the figures without a judge are of the same
+questions. Facts differ in numbers and names, so of those that are alike the language model is asked once.
 
     python -m benchmarks.knowledge judging
 """
@@ -16,7 +16,6 @@ without a judge are of the same ones.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,9 +26,23 @@ import msgspec
 
 from benchmarks._bars import Row
 from benchmarks.knowledge._more_places import CLINIC, FARM, HOTEL, MARKET, MINE, MONASTERY, NEWSPAPER
-from benchmarks.knowledge._places import BREWERY, HARBOUR, LIBRARY, RAILWAY, SCHOOL, Kind, made
+from benchmarks.knowledge._places import (
+    BREWERY,
+    HARBOUR,
+    HEADS,
+    LIBRARY,
+    OBSERVATORY,
+    PEOPLE,
+    RAILWAY,
+    SCHOOL,
+    TAILS,
+    THEATRE,
+    Kind,
+    made,
+)
 from benchmarks.knowledge._setup import base_of, opened, stocked
 from benchmarks.knowledge.answers import JUDGE, joined
+from dockyard.knowledge.asked import unnamed
 from dockyard.knowledge.claims import about
 from dockyard.knowledge.evidence import (
     ASKED,
@@ -62,12 +75,13 @@ KINDS: dict[str, Kind] = {
     "monastery": MONASTERY,
     "market": MARKET,
 }
+JUDGED = {**KINDS, "observatory": OBSERVATORY, "theatre": THEATRE}
+"""The kinds that the fit with a judge has seen."""
 PLACES = 6
 ALONE = 4
 SHRINK = 0.01
-SHARES = {True: 0.125, False: 0.5}
-"""Of the questions with an answer and of those without, those that a judge is asked about. Those for which nothing is
-found are left out: they are declined at every cut."""
+VARYING = re.compile(rf"\d+|(?:{'|'.join(PEOPLE)}) |(?:{'|'.join(HEADS)})(?:{'|'.join(TAILS)})")
+"""What differs between facts that are alike."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -81,9 +95,11 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 async def seen(kind: str, models: Any, bases: Any, options: Any, folder: Path, judge: str = "") -> list[Asked]:
-    """All questions of one kind: of all its places together, and of some alone in a base, without their names."""
-    asked = made(folder / "all", KINDS[kind], kind, seed=5, count=PLACES)
-    found = await _asked(kind, asked, models, bases, options, folder / "all", judge)
+    """All questions of one kind: of all its places together, and of some alone in a base, without their names. Those
+    for which nothing is found a judge isn't asked about: they are declined at every cut."""
+    known: dict[str, float] = {}
+    asked = made(folder / "all", JUDGED[kind], kind, seed=5, count=PLACES)
+    found = await _asked(kind, asked, models, bases, options, folder / "all", judge, known)
     for page in sorted((folder / "all").glob("*.md"))[:ALONE]:
         place = page.read_text().split("\n")[0].rpartition(" ")[2]
         alone = folder / place.lower()
@@ -94,7 +110,7 @@ async def seen(kind: str, models: Any, bases: Any, options: Any, folder: Path, j
             for one in asked
             if place in one.question
         ]
-        found += await _asked(f"{kind}-{place.lower()}", some, models, bases, options, alone, judge)
+        found += await _asked(f"{kind}-{place.lower()}", some, models, bases, options, alone, judge, known)
     return found
 
 
@@ -105,7 +121,14 @@ def nameless(text: str, place: str) -> str:
 
 
 async def _asked(
-    name: str, asked: Sequence[Question], models: Any, bases: Any, options: Any, folder: Path, judge: str
+    name: str,
+    asked: Sequence[Question],
+    models: Any,
+    bases: Any,
+    options: Any,
+    folder: Path,
+    judge: str,
+    known: dict[str, float],
 ) -> list[Asked]:
     base = await base_of(bases, models, name, folder)
     await sync(base, models, options)
@@ -115,23 +138,24 @@ async def _asked(
         sentences = said(hits)
         close = await measured(sentences, models, base.recipe(), one.question) if sentences else []
         right = [bool(one.answer) and sentence.bare == one.answer for sentence, _ in close]
-        asks = judge and close and drawn(f"{name}: {one.question}", SHARES[bool(one.documents)])
-        odds = await _odds(close, models, judge, one.question) if asks else None
+        odds = await _odds(close, models, judge, one.question, known) if judge and close else None
         found.append(Asked(bool(one.documents), [inputs for _, inputs in close], right, odds))
     return found
 
 
-async def _odds(close: Sequence[tuple[Sentence, Inputs]], models: Any, judge: str, question: str) -> dict[int, float]:
-    """A judge's odds of the sentences that do best, by their places."""
+async def _odds(
+    close: Sequence[tuple[Sentence, Inputs]], models: Any, judge: str, question: str, known: dict[str, float]
+) -> dict[int, float]:
+    """A judge's odds of the sentences that do best, by their places. ``known`` are those told of what is alike."""
     likely = [(one, weighed(BIAS, WEIGHTS, inputs)) for one, inputs in close]
-    told = await judged(best_of(likely, ASKED), models, judge, question)
     places = [one for one, _ in close]
-    return {places.index(one): odds for one, (_, odds) in told}
-
-
-def drawn(text: str, share: float) -> bool:
-    """Whether a question is of the share that a judge is asked about."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) < share * 2**32
+    found = {}
+    for one, logit in best_of(likely, ASKED):
+        key = VARYING.sub("*", f"{unnamed(question)} {one.bare}")
+        if key not in known:
+            ((_, (_, known[key])),) = await judged([(one, logit)], models, judge, question)
+        found[places.index(one)] = known[key]
+    return found
 
 
 def fitted(sets: Sequence[Sequence[Asked]]) -> Any:
@@ -181,7 +205,8 @@ async def _seen(judge: str = "") -> dict[str, list[Asked]]:
         root = Path(scratch)
         stocked(root / "home", *([(joined(JUDGE), f"ai/{judge}:latest")] if judge else []))
         async with opened(root / "home") as (options, models, bases):
-            return {kind: await seen(kind, models, bases, options, root / kind, judge) for kind in KINDS}
+            kinds = JUDGED if judge else KINDS
+            return {kind: await seen(kind, models, bases, options, root / kind, judge) for kind in kinds}
 
 
 def rows() -> Iterator[Row]:

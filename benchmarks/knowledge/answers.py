@@ -1,7 +1,7 @@
 """Answers to questions that no model can know: made-up places, some of whose facts stand in no document.
 
-Observatories and theatres are measured, of which nothing was set or fitted; that was done on the other kinds of places,
-by ``answerable``.
+Gardens and cableways are measured, of which nothing was set or fitted; that was done on the other kinds of places,
+by ``answerable``. Without a judge so are observatories and theatres, which only the fit with a judge has seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks._bars import Row
-from benchmarks.knowledge._places import OBSERVATORY, THEATRE, Kind, made
+from benchmarks.knowledge._places import CABLEWAY, GARDEN, OBSERVATORY, THEATRE, Kind, made
 from benchmarks.knowledge._setup import CACHE, base_of, opened, starter, stocked
 from dockyard.knowledge.answer import Ask
 from dockyard.knowledge.evaluate import Answers, answers
@@ -44,8 +44,10 @@ JUDGE = Parts(
     "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
 )  # fmt: skip
 """Qwen2.5-Coder-1.5B-Instruct Q4_K_M: the judge."""
-HELD_OUT = {"observatory": (OBSERVATORY, 23), "theatre": (THEATRE, 29)}
+HELD_OUT = {"garden": (GARDEN, 31), "cableway": (CABLEWAY, 37)}
 """The kinds of places that are measured, each with its seed."""
+UNJUDGED = {"observatory": (OBSERVATORY, 23), "theatre": (THEATRE, 29), **HELD_OUT}
+"""Those that are measured without a judge."""
 
 
 def joined(model: Parts) -> Path:
@@ -105,7 +107,7 @@ async def asked(
 
 
 def rows(writers: tuple[str, ...] = ("quoted", "coder", "smollm2"), judge: str = "") -> Iterator[Row]:
-    for word, (kind, seed) in HELD_OUT.items():
+    for word, (kind, seed) in (HELD_OUT if judge else UNJUDGED).items():
         for writer, (found, seconds) in asyncio.run(asked(kind, word, seed, writers, judge)).items():
             yield from _told(found, seconds, f"{word}, {writer}, judged" if judge else f"{word}, {writer}")
 

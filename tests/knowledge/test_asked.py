@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from dockyard.knowledge.asked import asked_words, content, cover, unit, without_names
+from dockyard.knowledge.asked import asked_words, content, cover, unit, unnamed, without_names
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ from dockyard.knowledge.asked import asked_words, content, cover, unit, without_
 )
 def test_a_question_without_its_names(question: str, kept: str) -> None:
     assert without_names(question) == kept
+
+
+def test_without_names_no_preposition_is_left_over() -> None:
+    assert unnamed("When must engines be off in Barick?") == "When must engines be off?"
+    assert unnamed("Who runs the shop in New Torane") == "Who runs the shop"
+    assert unnamed("What is the quay of the Barick harbour made of?") == "What is the quay of the harbour made of?"
+    assert unnamed("What is it made of?") == "What is it made of?"
 
 
 def test_words_that_a_sentence_has_to_answer_to() -> None:

@@ -54,7 +54,7 @@ async def test_a_judge_declines_what_words_alone_would_answer(desk: Desk) -> Non
     found = await ask([desk.base], desk.models, BERTH, Ask(judge="strict"))
     assert (found.found, found.text) == (False, NOT_FOUND)
     assert len(desk.models.judged) == ASKED
-    assert desk.models.judged[0] == "Harbour bylaws > Berths: Berth 7 is kept free for the lifeboat Halcyon."
+    assert desk.models.judged[0] == "Berths: Berth 7 is kept free for the lifeboat Halcyon."
 
 
 @pytest.mark.anyio

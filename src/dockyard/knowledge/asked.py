@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dockyard.knowledge.claims import STOP, WORD, names, words
 
 Vector = tuple[float, ...]
+LEFT = re.compile(r"(?:\s+(?:of|in|at|from|to|for|with|by|on))+(\s*[?.!]*)$")
+"""Prepositions at a question's end, whose noun is gone."""
 
 
 def without_names(question: str) -> str:
@@ -20,6 +22,13 @@ def without_names(question: str) -> str:
     kept = WORD.sub(lambda match: "" if _is_name(match, named) else match[0], question)
     kept = re.sub(r"\s+([?.!,])", r"\1", " ".join(kept.split()))
     return kept if 2 * len(words(kept)) >= len(words(question)) else question
+
+
+def unnamed(question: str) -> str:
+    """The question without its names, as somebody asks who stands in front of the thing."""
+    kept = without_names(question)
+    ends = [text.rstrip("?.! ").rpartition(" ")[2] for text in (question, kept)]
+    return kept if ends[0] == ends[1] else LEFT.sub(r"\1", kept)
 
 
 def _is_name(match: re.Match[str], named: set[str]) -> bool:

@@ -46,8 +46,8 @@ WEIGHTS = (0.72, -0.87, 0.75, 26.85, 8.24, -5.25)
 """The logistic model of what is measured. From 0.5 on the documents hold the answer."""
 ASKED = 2
 """Sentences that a judge is asked about: those that do best without it."""
-JUDGED_BIAS = -1.45
-JUDGED_WEIGHTS = (0.890, 2.339)
+JUDGED_BIAS = -0.62
+JUDGED_WEIGHTS = (0.513, 1.628)
 """The logistic model of those: of the logit without the judge, and of the odds of Qwen2.5-Coder-1.5B as judge."""
 WORDS_AT_ONCE = 64
 SHARED = 0.5
@@ -75,6 +75,12 @@ class Sentence(msgspec.Struct, frozen=True):
     @property
     def headed(self) -> str:
         return f"{self.heading}: {self.bare}" if self.heading else self.bare
+
+    @property
+    def under_sections(self) -> str:
+        """Under its headings without the first, which is the document's title."""
+        sections = self.heading.partition(" > ")[2]
+        return f"{sections}: {self.bare}" if sections else self.bare
 
 
 Inputs = tuple[float, ...]
@@ -121,7 +127,7 @@ async def judged(
     some: Sequence[tuple[Sentence, float]], models: Models, judge: str, question: str
 ) -> list[tuple[Sentence, Inputs]]:
     """The sentences, each with its logit and a judge's odds."""
-    odds = await judging.odds(models, judge, question, [one.headed for one, _ in some])
+    odds = await judging.odds(models, judge, asked.unnamed(question), [one.under_sections for one, _ in some])
     return [(one, (logit, value)) for (one, logit), value in zip(some, odds, strict=True)]
 
 

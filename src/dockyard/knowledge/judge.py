@@ -4,6 +4,9 @@ Asked for an answer, a small model says something to every question. Asked for o
 counts is not which word it writes but the probabilities of both as the first. The examples before the question are of a
 lighthouse, half of them of a sentence that is about the right thing and does not say what is asked. They are the same
 each time, and the sentence comes last: an engine that keeps the beginning of a prompt reads only what is new.
+
+Names are left out of the question and the document's title of the sentence: that both are about the same thing is known
+before, and where they repeat each other a small model takes that for an answer.
 """
 
 from __future__ import annotations
@@ -17,17 +20,16 @@ from dockyard.types import Message
 
 INSTRUCTION = "You judge whether a sentence states the answer to a question. Reply with one word: Yes or No."
 EXAMPLES = (
-    ("How tall is the lighthouse of Brandur?", "The tower rises 41 metres from the rock.", "Yes"),
-    ("How tall is the lighthouse of Brandur?", "The lamp shines 18 miles out to sea.", "No"),
-    ("Who winds the clock in the lighthouse of Brandur?", "Pieter Skaal cleans the lenses.", "No"),
+    ("How tall is the lighthouse?", "The tower rises 41 metres from the rock.", "Yes"),
+    ("How tall is the lighthouse?", "The lamp shines 18 miles out to sea.", "No"),
+    ("Who winds the clock?", "Pieter Skaal cleans the lenses.", "No"),
     ("Who winds the clock?", "Every evening Lotte Vind sets the clock going again.", "Yes"),
     ("When is the lamp put out?", "The keeper's supper is served at 19:15.", "No"),
     ("What does a visitor pay to climb the stairs?", "Climbing up costs guests 12 guilders.", "Yes"),
     ("What is the keeper's salary?", "A new lens was bought for 900 guilders.", "No"),
     ("For how long may a boat stay at the jetty?", "Boats must leave the jetty after 3 hours.", "Yes"),
 )
-"""Questions, sentences under the heading ``The lighthouse of Brandur``, and what is to be said."""
-HEADING = "The lighthouse of Brandur"
+"""Questions, sentences, and what is to be said."""
 LIKELIEST = 20
 """First tokens that are asked for: Yes and No are among them where the model understood what it is to say."""
 LONGEST = 1000
@@ -69,10 +71,10 @@ ANOTHER = "name a model whose engine tells the likeliest tokens, such as llamacp
 
 
 def messages(question: str, sentence: str) -> list[Message]:
-    """The conversation that a judge gets; ``sentence`` is under its headings."""
+    """The conversation that a judge gets."""
     turns = [Message(role="system", content=INSTRUCTION)]
     for asked, said, answer in EXAMPLES:
-        turns.append(Message(role="user", content=_put(asked, f"{HEADING}: {said}")))
+        turns.append(Message(role="user", content=_put(asked, said)))
         turns.append(Message(role="assistant", content=answer))
     return [*turns, Message(role="user", content=_put(question[:LONGEST], sentence[:LONGEST]))]
 
