@@ -184,13 +184,14 @@ def pooling(files: ModelFiles, options: LoadOptions, flags: Flags) -> str:
 def caveat(files: ModelFiles, options: LoadOptions) -> str:
     """What is known to be other than it should: llama.cpp gives every token the first token type, and a reranker that
     was taught with two scores some texts the wrong way round."""
-    pairs = _header(files, "tokenizer.ggml.model", "") == "bert"
-    if options.mode == "rerank" and pairs and int(_header(files, "tokenizer.ggml.token_type_count", "1")) > 1:
-        return (
-            "llama.cpp reads question and text as one kind of sentence, so this reranker's scores differ from its "
-            "own and can change their order: its ONNX file on the engine `encoder` is exact"
-        )
-    return ""
+    if options.mode != "rerank" or _header(files, "tokenizer.ggml.model", "") != "bert":
+        return ""
+    if int(_header(files, "tokenizer.ggml.token_type_count", "1")) < 2:
+        return ""
+    return (
+        "llama.cpp reads question and text as one kind of sentence, so this reranker's scores differ from its own and "
+        "can change their order: its ONNX file on the engine `encoder` is exact"
+    )
 
 
 def _stated(files: ModelFiles) -> bool:
