@@ -241,6 +241,10 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "record 12: holds personal data: email" in out
     assert call(["data", "check", "qa", "--against", str(tmp_path / "out" / "test.jsonl"), "--json"]) == 1
     assert "item 1 of the evaluation" in str(json.loads(capsys.readouterr().out)["findings"])
+    other = str(write(tmp_path / "b.jsonl", SAMPLES["table"]))
+    for mixed in ([other, "qa"], ["qa", "--kind", "table"]):
+        assert call(["data", "check", *mixed]) == 2
+        assert "qa holds completion, not table" in capsys.readouterr().err
     write(Path(path), "{")
     assert call(["data", "create", path, "qa"]) == 2
     assert f"{path}:1: not JSON" in capsys.readouterr().err
