@@ -7,8 +7,9 @@ the bias, so that 0.5 is the cut.
 
     python -m benchmarks.knowledge answerable
 
-``judging`` fits the model with a judge on these and two more kinds; the figures without a judge are of the same
-questions. Facts differ in numbers and names, so of those that are alike the language model is asked once.
+``judging`` fits the two models with a judge on these and four more kinds: of its Yes alone, and with what a sentence
+adds to the likelihood of the question. The figures without a judge are of the same questions. Facts differ in numbers
+and names, so of those that are alike the language model is asked once.
 
     python -m benchmarks.knowledge judging
 """
@@ -28,6 +29,8 @@ from benchmarks._bars import Row
 from benchmarks.knowledge._more_places import CLINIC, FARM, HOTEL, MARKET, MINE, MONASTERY, NEWSPAPER
 from benchmarks.knowledge._places import (
     BREWERY,
+    CABLEWAY,
+    GARDEN,
     HARBOUR,
     HEADS,
     LIBRARY,
@@ -52,6 +55,7 @@ from dockyard.knowledge.evidence import (
     Sentence,
     best_of,
     judged,
+    likelier,
     measured,
     said,
     weighed,
@@ -75,8 +79,8 @@ KINDS: dict[str, Kind] = {
     "monastery": MONASTERY,
     "market": MARKET,
 }
-JUDGED = {**KINDS, "observatory": OBSERVATORY, "theatre": THEATRE}
-"""The kinds that the fit with a judge has seen."""
+SEEN = {**KINDS, "observatory": OBSERVATORY, "theatre": THEATRE, "garden": GARDEN, "cableway": CABLEWAY}
+"""The kinds that the fits with a judge have seen."""
 PLACES = 6
 ALONE = 4
 SHRINK = 0.01
@@ -86,19 +90,19 @@ VARYING = re.compile(rf"\d+|(?:{'|'.join(PEOPLE)}) |(?:{'|'.join(HEADS)})(?:{'|'
 
 class Asked(msgspec.Struct, frozen=True):
     """One question: whether it has an answer, what was measured of each sentence, and whether that is the answer.
-    ``odds`` are a judge's of some of the sentences, by their places; None: it was not asked."""
+    ``told`` is what a judge says of some of the sentences, by their places; None: it was not asked."""
 
     answerable: bool
     inputs: list[Inputs]
     right: list[bool]
-    odds: dict[int, float] | None = None
+    told: dict[int, Inputs] | None = None
 
 
 async def seen(kind: str, models: Any, bases: Any, options: Any, folder: Path, judge: str = "") -> list[Asked]:
     """All questions of one kind: of all its places together, and of some alone in a base, without their names. Those
     for which nothing is found a judge isn't asked about: they are declined at every cut."""
-    known: dict[str, float] = {}
-    asked = made(folder / "all", JUDGED[kind], kind, seed=5, count=PLACES)
+    known: dict[str, Inputs] = {}
+    asked = made(folder / "all", SEEN[kind], kind, seed=5, count=PLACES)
     found = await _asked(kind, asked, models, bases, options, folder / "all", judge, known)
     for page in sorted((folder / "all").glob("*.md"))[:ALONE]:
         place = page.read_text().split("\n")[0].rpartition(" ")[2]
@@ -128,7 +132,7 @@ async def _asked(
     options: Any,
     folder: Path,
     judge: str,
-    known: dict[str, float],
+    known: dict[str, Inputs],
 ) -> list[Asked]:
     base = await base_of(bases, models, name, folder)
     await sync(base, models, options)
@@ -138,22 +142,24 @@ async def _asked(
         sentences = said(hits)
         close = await measured(sentences, models, base.recipe(), one.question) if sentences else []
         right = [bool(one.answer) and sentence.bare == one.answer for sentence, _ in close]
-        odds = await _odds(close, models, judge, one.question, known) if judge and close else None
-        found.append(Asked(bool(one.documents), [inputs for _, inputs in close], right, odds))
+        told = await _told_by(close, models, judge, one.question, known) if judge and close else None
+        found.append(Asked(bool(one.documents), [inputs for _, inputs in close], right, told))
     return found
 
 
-async def _odds(
-    close: Sequence[tuple[Sentence, Inputs]], models: Any, judge: str, question: str, known: dict[str, float]
-) -> dict[int, float]:
-    """A judge's odds of the sentences that do best, by their places. ``known`` are those told of what is alike."""
+async def _told_by(
+    close: Sequence[tuple[Sentence, Inputs]], models: Any, judge: str, question: str, known: dict[str, Inputs]
+) -> dict[int, Inputs]:
+    """What a judge says of the sentences that do best, by their places. ``known`` is what was said of what is alike."""
     likely = [(one, weighed(BIAS, WEIGHTS, inputs)) for one, inputs in close]
     places = [one for one, _ in close]
     found = {}
     for one, logit in best_of(likely, ASKED):
         key = VARYING.sub("*", f"{unnamed(question)} {one.bare}")
         if key not in known:
-            ((_, (_, known[key])),) = await judged([(one, logit)], models, judge, question)
+            some = await judged([(one, logit)], models, judge, question)
+            ((_, (_, *numbers)),) = await likelier(some, models, judge, question)
+            known[key] = tuple(numbers)
         found[places.index(one)] = known[key]
     return found
 
@@ -205,7 +211,7 @@ async def _seen(judge: str = "") -> dict[str, list[Asked]]:
         root = Path(scratch)
         stocked(root / "home", *([(joined(JUDGE), f"ai/{judge}:latest")] if judge else []))
         async with opened(root / "home") as (options, models, bases):
-            kinds = JUDGED if judge else KINDS
+            kinds = SEEN if judge else KINDS
             return {kind: await seen(kind, models, bases, options, root / kind, judge) for kind in kinds}
 
 
@@ -222,26 +228,40 @@ def judging_rows() -> Iterator[Row]:
 
 
 def judged_of(found: dict[str, list[Asked]]) -> Iterator[Row]:
-    """The rows of the second fit. Of a kind that is left out, neither fit has seen anything. What is fitted on all
+    """The rows of the fits with a judge. Of a kind that is left out, no fit has seen anything. What is fitted on all
     takes the first logit as ``knowledge.evidence`` says it, with its cut in the bias."""
-    bare, left_out = {}, {}
-    for kind, own in found.items():
-        others = [some for other, some in found.items() if other != kind]
-        six = fitted(others)
-        bare[kind] = decided([one for one in own if one.odds is not None], six)
-        left_out[kind] = decided(stacked(own, six), fitted([stacked(some, six) for some in others]))
-    yield from _told(bare, None, ", no judge")
-    told = (BIAS, *WEIGHTS)
-    yield from _told(left_out, fitted([stacked(some, told) for some in found.values()]), ", judged")
+    yield from _told({kind: _bare(found, kind) for kind in found}, None, ", no judge")
+    for count, how in ((1, ", judged by its Yes"), (2, ", judged by its Yes and the question's likelihood")):
+        left_out = {kind: _stacked_out(found, kind, count) for kind in found}
+        every = fitted([stacked(some, (BIAS, *WEIGHTS), count) for some in found.values()])
+        yield from _told(left_out, every, how)
 
 
-def stacked(some: Sequence[Asked], weights: Any) -> list[Asked]:
-    """The questions that a judge was asked about, each with the sentences' logits by ``weights`` and the odds."""
+def _bare(found: dict[str, list[Asked]], kind: str) -> list[tuple[bool, float, bool]]:
+    return decided([one for one in found[kind] if one.told is not None], _others(found, kind))
+
+
+def _stacked_out(found: dict[str, list[Asked]], kind: str, count: int) -> list[tuple[bool, float, bool]]:
+    six = _others(found, kind)
+    others = [stacked(some, six, count) for other, some in found.items() if other != kind]
+    return decided(stacked(found[kind], six, count), fitted(others))
+
+
+def _others(found: dict[str, list[Asked]], kind: str) -> Any:
+    """The fit of the six measures on all kinds but one."""
+    return fitted([some for other, some in found.items() if other != kind])
+
+
+def stacked(some: Sequence[Asked], weights: Any, count: int) -> list[Asked]:
+    """The questions that a judge was asked about, each with the sentences' logits by ``weights`` and the first
+    ``count`` numbers that it says."""
     found = []
     for one in some:
-        if one.odds is not None:
-            inputs = [(weighed(weights[0], weights[1:], one.inputs[place]), odds) for place, odds in one.odds.items()]
-            found.append(Asked(one.answerable, inputs, [one.right[place] for place in one.odds]))
+        if one.told is not None:
+            inputs = [
+                (weighed(weights[0], weights[1:], one.inputs[place]), *told[:count]) for place, told in one.told.items()
+            ]
+            found.append(Asked(one.answerable, inputs, [one.right[place] for place in one.told]))
     return found
 
 

@@ -1,7 +1,8 @@
 """Answers to questions that no model can know: made-up places, some of whose facts stand in no document.
 
-Gardens and cableways are measured, of which nothing was set or fitted; that was done on the other kinds of places,
-by ``answerable``. Without a judge so are observatories and theatres, which only the fit with a judge has seen.
+The kinds of places are those of ``_held_out``, of which nothing was set or fitted; that was done on the others, by
+``answerable``. A kind has eight facts, so what counts is all kinds together. Pages differ in names and numbers, so one
+question in three is asked, at each page some.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from pathlib import Path
 import msgspec
 
 from benchmarks._bars import Row
-from benchmarks.knowledge._places import CABLEWAY, GARDEN, OBSERVATORY, THEATRE, Kind, made
+from benchmarks.knowledge._held_out import HELD_OUT
+from benchmarks.knowledge._places import Kind, made
 from benchmarks.knowledge._setup import CACHE, base_of, opened, starter, stocked
 from dockyard.knowledge.answer import Ask
-from dockyard.knowledge.evaluate import Answers, answers
+from dockyard.knowledge.evaluate import Answers, answers, judged_by
+from dockyard.knowledge.measure import Interval
+from dockyard.knowledge.questions import Question
 from dockyard.knowledge.sync import sync
 
 
@@ -44,10 +48,8 @@ JUDGE = Parts(
     "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
 )  # fmt: skip
 """Qwen2.5-Coder-1.5B-Instruct Q4_K_M: the judge."""
-HELD_OUT = {"garden": (GARDEN, 31), "cableway": (CABLEWAY, 37)}
-"""The kinds of places that are measured, each with its seed."""
-UNJUDGED = {"observatory": (OBSERVATORY, 23), "theatre": (THEATRE, 29), **HELD_OUT}
-"""Those that are measured without a judge."""
+SEED, EVERY = 41, 3
+WRITERS = ("quoted", "coder", "smollm2")
 
 
 def joined(model: Parts) -> Path:
@@ -84,9 +86,9 @@ def coder() -> Path:
 
 
 async def asked(
-    kind: Kind, word: str, seed: int, writers: tuple[str, ...], judge: str = ""
-) -> dict[str, tuple[Answers, float]]:
-    """For each writer what is answered, and the seconds that a question took."""
+    kind: Kind, word: str, writers: tuple[str, ...], judge: str
+) -> dict[str, tuple[list[Question], Answers, float]]:
+    """For each writer what is answered, and the seconds that it took."""
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -94,7 +96,7 @@ async def asked(
         models_of += [(joined(JUDGE), "ai/judge:latest")] if judge else []
         models_of += [(starter(), "ai/smollm2:latest")] if "smollm2" in writers else []
         stocked(root / "home", *models_of)
-        questions = made(root / "docs", kind, word, seed)
+        questions = made(root / "docs", kind, word, SEED)[::EVERY]
         async with opened(root / "home") as (options, models, bases):
             base = await base_of(bases, models, "kb", root / "docs")
             await sync(base, models, options)
@@ -102,23 +104,39 @@ async def asked(
                 options = Ask(writer="" if writer == "quoted" else writer, judge=judge)
                 began = time.perf_counter()
                 told = await answers(base, models, questions, options)
-                found[writer] = (told, (time.perf_counter() - began) / len(questions))
+                found[writer] = (questions, told, time.perf_counter() - began)
     return found
 
 
-def rows(writers: tuple[str, ...] = ("quoted", "coder", "smollm2"), judge: str = "") -> Iterator[Row]:
-    for word, (kind, seed) in (HELD_OUT if judge else UNJUDGED).items():
-        for writer, (found, seconds) in asyncio.run(asked(kind, word, seed, writers, judge)).items():
-            yield from _told(found, seconds, f"{word}, {writer}, judged" if judge else f"{word}, {writer}")
+def rows(writers: tuple[str, ...] = WRITERS, judge: str = "") -> Iterator[Row]:
+    every: dict[str, list[tuple[list[Question], Answers, float]]] = {writer: [] for writer in writers}
+    for word, kind in HELD_OUT.items():
+        for writer, told in asyncio.run(asked(kind, word, writers, judge)).items():
+            every[writer].append(told)
+            yield Row(f"answers, {word}, {_name(writer, judge)}", _figures(told[1].figures), "-", None)
+    for writer, some in every.items():
+        yield from _pooled(some, writer, judge)
 
 
-def _told(found: Answers, seconds: float, name: str) -> Iterator[Row]:
-    told = ", ".join(f"{k} {v.mean:.1%} of {v.questions}" for k, v in found.figures.items())
-    yield Row(f"answers, {name}", f"{told}; {seconds:.2f} s a question", "-", None)
+def _pooled(some: list[tuple[list[Question], Answers, float]], writer: str, judge: str) -> Iterator[Row]:
+    questions = [one for asked_of, _, _ in some for one in asked_of]
+    given = [one for _, told, _ in some for one in told.answers]
+    figures = judged_by(questions, given)
+    seconds = sum(took for _, _, took in some) / len(questions)
+    name = f"all {len(some)} kinds, {_name(writer, judge)}"
+    yield Row(f"answers, {name}", f"{_figures(figures)}; {seconds:.2f} s a question", "-", None)
     for figure, what in (("cited", "right span cited where retrieved"), ("declined", "unanswerable ones declined")):
-        value = found.figures[figure]
+        value = figures[figure]
         said = f"{value.mean:.1%} ({value.low:.1%}-{value.high:.1%}) of {value.questions}"
-        yield Row(f"{what}, {name}", said, ">= 90 %", None if "smollm2" in name else value.mean >= 0.9)
+        yield Row(f"{what}, {name}", said, ">= 90 %", None if writer == "smollm2" else value.mean >= 0.9)
+
+
+def _name(writer: str, judge: str) -> str:
+    return f"{writer}, judged" if judge else writer
+
+
+def _figures(figures: dict[str, Interval]) -> str:
+    return ", ".join(f"{name} {value.mean:.1%} of {value.questions}" for name, value in figures.items())
 
 
 def judged_rows() -> Iterator[Row]:

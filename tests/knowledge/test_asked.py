@@ -29,6 +29,9 @@ def test_without_names_no_preposition_is_left_over() -> None:
     assert unnamed("Who runs the shop in New Torane") == "Who runs the shop"
     assert unnamed("What is the quay of the Barick harbour made of?") == "What is the quay of the harbour made of?"
     assert unnamed("What is it made of?") == "What is it made of?"
+    assert unnamed("Which berth in Barick is kept free?") == "Which berth is kept free?"
+    assert unnamed("Whom do I see in New Torane if it rains?") == "Whom do I see if it rains?"
+    assert unnamed("How deep is the water of Barick harbour?") == "How deep is the water of harbour?"
 
 
 def test_words_that_a_sentence_has_to_answer_to() -> None:

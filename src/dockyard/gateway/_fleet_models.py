@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
 
 import msgspec
 
 from dockyard.errors import EngineError
 from dockyard.gateway._parts import Fleet
-from dockyard.types import Chunk, Json, Lane, Message, Request, Sampling
+from dockyard.types import Chunk, Json, Lane, Message, Request, Result, Sampling
 
 
 class FleetModels:
@@ -54,6 +53,17 @@ class FleetModels:
         told = [one for chunk in await self._ask(model, request) for one in chunk.logprobs or ()]
         return {one.token: one.logprob for one in reversed(told[0].top)} if told else {}
 
+    async def likelihood(self, model: str, before: str, text: str) -> list[float]:
+        begin, end = [await self._tokens(model, part, special) for part, special in ((before, True), (text, False))]
+        sampling = Sampling(max_tokens=0, prompt_logprobs=0, prompt_logprobs_from=len(begin))
+        request = Request(id=_id(), kind="complete", prompt=[*begin, *end], sampling=sampling)
+        told = [one for chunk in await self._ask(model, request) for one in _result(chunk).prompt_logprobs]
+        return [one.logprob for one in told[len(begin) :] if one is not None]
+
+    async def _tokens(self, model: str, text: str, special: bool) -> list[int]:
+        request = Request(id=_id(), kind="tokenize", prompt=text, extra={"add_special_tokens": special})
+        return [token for chunk in await self._ask(model, request) for token in _result(chunk).tokens]
+
     async def _ask(self, model: str, request: Request) -> list[Chunk]:
         lease = await self._fleet.lease(model, request.kind, lane=self._lane, key=self._key)
         try:
@@ -62,8 +72,8 @@ class FleetModels:
             lease.release()
 
 
-def _result(chunk: Chunk) -> Any:
-    return chunk.result if chunk.result is not None else msgspec.UNSET
+def _result(chunk: Chunk) -> Result:
+    return chunk.result or Result()
 
 
 def _id() -> str:

@@ -11,24 +11,32 @@ from collections.abc import Iterable, Sequence
 from dockyard.knowledge.claims import STOP, WORD, names, words
 
 Vector = tuple[float, ...]
-LEFT = re.compile(r"(?:\s+(?:of|in|at|from|to|for|with|by|on))+(\s*[?.!]*)$")
-"""Prepositions at a question's end, whose noun is gone."""
+_GONE = "\0"
+_LED = re.compile(
+    rf"(?:\s+(?:of|in|at|from|to|for|with|by|on))+(?:\s+{_GONE})+(?=\s*(?:[?.!,]|$)|\s+(?:{'|'.join(STOP)})\b)"
+)
+"""A name with the prepositions that lead to it, where no noun of its own comes after."""
 
 
 def without_names(question: str) -> str:
     """The question without its names, so that a sentence that says what is asked is seen to say it; as it is where
     names are most of it, as nouns are in German."""
-    named = names(question)
-    kept = WORD.sub(lambda match: "" if _is_name(match, named) else match[0], question)
-    kept = re.sub(r"\s+([?.!,])", r"\1", " ".join(kept.split()))
-    return kept if 2 * len(words(kept)) >= len(words(question)) else question
+    return _kept(question, _marked(question))
 
 
 def unnamed(question: str) -> str:
     """The question without its names, as somebody asks who stands in front of the thing."""
-    kept = without_names(question)
-    ends = [text.rstrip("?.! ").rpartition(" ")[2] for text in (question, kept)]
-    return kept if ends[0] == ends[1] else LEFT.sub(r"\1", kept)
+    return _kept(question, _LED.sub("", _marked(question)))
+
+
+def _marked(question: str) -> str:
+    named = names(question)
+    return WORD.sub(lambda match: _GONE if _is_name(match, named) else match[0], question)
+
+
+def _kept(question: str, marked: str) -> str:
+    kept = re.sub(r"\s+([?.!,])", r"\1", " ".join(marked.replace(_GONE, "").split()))
+    return kept if 2 * len(words(kept)) >= len(words(question)) else question
 
 
 def _is_name(match: re.Match[str], named: set[str]) -> bool:

@@ -93,15 +93,20 @@ async def answers(
 ) -> Answers:
     """Ask all questions."""
     given: list[Answer] = []
+    for number, one in enumerate(questions, 1):
+        given.append(await ask([base], models, one.question, options))
+        told(number, len(questions))
+    return Answers(figures=judged_by(questions, given), answers=given)
+
+
+def judged_by(questions: Sequence[Question], given: Sequence[Answer]) -> dict[str, Interval]:
+    """The figures of answers to questions, of bases as many as there may be."""
     values: dict[str, list[float]] = {
         name: [] for name in ("answered", "retrieved", "cited", "faithfulness", "correctness", "declined")
     }
-    for number, one in enumerate(questions, 1):
-        answer = await ask([base], models, one.question, options)
-        given.append(answer)
+    for one, answer in zip(questions, given, strict=True):
         _judge(values, one, answer)
-        told(number, len(questions))
-    return Answers(figures={name: measure.interval(some) for name, some in values.items() if some}, answers=given)
+    return {name: measure.interval(some) for name, some in values.items() if some}
 
 
 def _judge(values: dict[str, list[float]], question: Question, answer: Answer) -> None:

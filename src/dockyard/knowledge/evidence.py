@@ -13,8 +13,9 @@ The sixth input is whether the question has names: headings that repeat them ear
 thing alone do not. The six make one probability, by a logistic model that was fitted on made-up places
 (``benchmarks/knowledge/answerable.py``).
 
-With a ``judge``, a chat model is asked about the sentences that do best by these six. How sure it is of its Yes
-(``judge``) and the six's own logit are the inputs of a second logistic model, and only those sentences count.
+With a ``judge``, a chat model is asked about the sentences that do best by these six, and only those count. The six's
+own logit and how sure the judge is of its Yes (``judge``) are the inputs of a second logistic model. Where that is in
+doubt, how much likelier the question gets after the sentence (``question_likelihood``) is the third input of another.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dockyard.errors import InvalidRequest
-from dockyard.knowledge import asked
+from dockyard.knowledge import asked, question_likelihood
 from dockyard.knowledge import judge as judging
 from dockyard.knowledge.chunkers._sentences import sentences
 from dockyard.knowledge.claims import Support, names, words
@@ -46,9 +47,14 @@ WEIGHTS = (0.72, -0.87, 0.75, 26.85, 8.24, -5.25)
 """The logistic model of what is measured. From 0.5 on the documents hold the answer."""
 ASKED = 2
 """Sentences that a judge is asked about: those that do best without it."""
-JUDGED_BIAS = -0.48
-JUDGED_WEIGHTS = (0.634, 1.710)
-"""The logistic model of those: of the logit without the judge, and of the odds of Qwen2.5-Coder-1.5B as judge."""
+JUDGED = {
+    2: (0.06, (0.562, 1.718)),
+    3: (-3.64, (0.564, 1.641, 3.153)),
+}
+"""Bias and weights by the number of inputs: of the logit without the judge, of the odds of Qwen2.5-Coder-1.5B as judge,
+and of what a sentence adds to the mean log-probability of the question's tokens."""
+DOUBT = 4.0
+"""The logit, either way, up to which the question's likelihood is asked for: beyond it that changes nothing."""
 WORDS_AT_ONCE = 64
 SHARED = 0.5
 """Share of the question's words that a sentence holds, from which it is quoted where no reranker judges."""
@@ -84,7 +90,7 @@ class Sentence(msgspec.Struct, frozen=True):
 
 
 Inputs = tuple[float, ...]
-"""What is measured of a sentence: six numbers, and with a judge two others."""
+"""What is measured of a sentence: six numbers, and with a judge two or three others."""
 
 
 async def evidence(hits: Sequence[Hit], models: Models, recipe: Recipe, question: str, judge: str = "") -> Evidence:
@@ -107,7 +113,9 @@ async def evidence(hits: Sequence[Hit], models: Models, recipe: Recipe, question
     likely = [(one, weighed(BIAS, WEIGHTS, inputs)) for one, inputs in seen]
     if judge:
         some = await judged(best_of(likely, ASKED), models, judge, question)
-        likely = [(one, weighed(JUDGED_BIAS, JUDGED_WEIGHTS, inputs)) for one, inputs in some]
+        likely = _stacked(some)
+        if abs(best_of(likely, 1)[0][1]) <= DOUBT:
+            likely = _stacked(await likelier(some, models, judge, question))
     ((best, score),) = best_of(likely, 1)
     found_best = _support(hits, best)
     return Evidence(logistic(score), found_best, found_best)
@@ -129,6 +137,21 @@ async def judged(
     """The sentences, each with its logit and a judge's odds."""
     odds = await judging.odds(models, judge, asked.unnamed(question), [one.under_sections for one, _ in some])
     return [(one, (logit, value)) for (one, logit), value in zip(some, odds, strict=True)]
+
+
+async def likelier(
+    some: Sequence[tuple[Sentence, Inputs]], models: Models, judge: str, question: str
+) -> list[tuple[Sentence, Inputs]]:
+    """The same, each also with what it adds to the question's likelihood, where the judge's engine tells that."""
+    texts = [one.under_sections for one, _ in some]
+    gains = await question_likelihood.gains(models, judge, asked.unnamed(question), texts)
+    if gains is None:
+        return list(some)
+    return [(one, (*inputs, gain)) for (one, inputs), gain in zip(some, gains, strict=True)]
+
+
+def _stacked(some: Sequence[tuple[Sentence, Inputs]]) -> list[tuple[Sentence, float]]:
+    return [(one, weighed(*JUDGED[len(inputs)], inputs)) for one, inputs in some]
 
 
 def said(hits: Sequence[Hit]) -> list[Sentence]:

@@ -42,6 +42,11 @@ class Models(Protocol):
         probability; none where the engine tells none. Raises UnsupportedParameter where it says so."""
         ...
 
+    async def likelihood(self, model: str, before: str, text: str) -> list[float]:
+        """Of each token of ``text``, which goes on where ``before`` ends, the natural logarithm of its probability. No
+        chat. Raises UnsupportedParameter where the engine does not score the tokens of a prompt."""
+        ...
+
 
 class ClientModels:
     """Models behind an open client."""
@@ -76,6 +81,16 @@ class ClientModels:
         answer = await self._client.call("POST", "/v1/chat/completions", body)
         told = (answer["choices"][0].get("logprobs") or {}).get("content")
         return {one["token"]: float(one["logprob"]) for one in reversed(told[0]["top_logprobs"])} if told else {}
+
+    async def likelihood(self, model: str, before: str, text: str) -> list[float]:
+        begin, end = [await self._tokens(model, part, special) for part, special in ((before, True), (text, False))]
+        body = {"model": model, "prompt": [*begin, *end], "max_tokens": 0, "echo": True, "logprobs": 0}
+        answer = await self._client.call("POST", "/v1/completions", body | {"logprob_start_len": len(begin)})
+        return [float(value) for value in answer["choices"][0]["logprobs"]["token_logprobs"][len(begin) :]]
+
+    async def _tokens(self, model: str, text: str, special: bool) -> list[int]:
+        body = {"model": model, "prompt": text, "add_special_tokens": special}
+        return list((await self._client.call("POST", "/tokenize", body))["tokens"])
 
 
 def prefixes(model: str) -> tuple[str, str]:
