@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from knowledge_bench import Desk
+from knowledge_bench import ByRule, Desk
 
 pytest.importorskip("lancedb", reason="the extra `knowledge` is not installed")
 
@@ -21,6 +21,7 @@ from dockyard.knowledge.answer import NOT_FOUND, Ask, ask
 from dockyard.knowledge.evidence import ASKED, evidence
 from dockyard.knowledge.model import Recipe, Search
 from dockyard.knowledge.models import ClientModels
+from dockyard.knowledge.question_likelihood import gains
 from dockyard.knowledge.retrieve import search
 from dockyard.settings import Settings
 from dockyard.types import Message
@@ -68,6 +69,84 @@ async def test_a_judge_picks_among_the_best(desk: Desk) -> None:
         desk.models.answers = wanted
         found = await ask([desk.base], desk.models, question, Ask(judge="strict"))
         assert (found.found, found.citations[0].quote) == (True, wanted.rpartition(": ")[2])
+
+
+class Doubtful(ByRule):
+    """Says Yes and No alike, and finds the question likelier after sentences that hold ``expected``."""
+
+    expected = ""
+    scores = True
+
+    async def first(self, model: str, messages: Sequence[Message], count: int) -> dict[str, float]:
+        await super().first(model, messages, count)
+        return {"Yes": -0.7, "No": -0.7}
+
+    async def likelihood(self, model: str, before: str, text: str) -> list[float]:
+        if not self.scores:
+            raise UnsupportedParameter("it scores no prompts", param="prompt_logprobs")
+        assert (text[0], text[-2:]) == (" ", "?\n")
+        sentence = before.rpartition("Sentence: ")[2]
+        return [-0.5, -1.5] if self.expected in sentence else [-5.0, -6.0]
+
+
+@pytest.mark.anyio
+async def test_in_doubt_the_question_itself_tells(desk: Desk) -> None:
+    """Of the two sentences the one after which the question is likelier is cited, whichever it is; if it is so after
+    neither, none. An engine that scores no prompts leaves it at what the judge said."""
+    models = Doubtful(desk.models._client)
+    question = "Does whoever runs an engine in the inner basin pay a fine?"
+    models.expected = "nothing of the kind"
+    assert not (await ask([desk.base], models, question, Ask(judge="strict"))).found
+    for wanted in dict.fromkeys(models.judged):
+        models.expected = wanted.rpartition(": ")[2]
+        found = await ask([desk.base], models, question, Ask(judge="strict"))
+        assert (found.found, found.citations[0].quote) == (True, models.expected)
+    models.expected, models.scores = "nothing of the kind", False
+    assert (await ask([desk.base], models, question, Ask(judge="strict"))).found
+
+
+@pytest.mark.anyio
+async def test_where_the_judge_is_sure_nothing_is_scored(desk: Desk) -> None:
+    desk.models.answers = "Berth 7"  # ``likelihood`` would ask for the model "strict", which there is not
+    assert (await ask([desk.base], desk.models, BERTH, Ask(judge="strict"))).found
+
+
+SENTENCES = ["The crane lifts 3 tons.", "For the lifeboat a berth is kept free."]
+
+
+@pytest.mark.anyio
+async def test_a_question_is_likelier_after_words_that_it_has(tmp_path: Path) -> None:
+    """``echo`` expects words that came before. Over HTTP and within the process the figures are the same."""
+    from dockyard.artifact.store import Store
+    from dockyard.fleet import Fleet
+    from dockyard.gateway._fleet_models import FleetModels
+
+    settings = Settings(home=str(tmp_path / "home"), log_level="error")
+    async with AsyncClient(app=create_app(settings, trusted=True)) as client:
+        told = await gains(ClientModels(client), "echo", BERTH, SENTENCES)
+    assert told is not None
+    assert abs(told[0]) < told[1]
+    fleet = Fleet(settings, Store(settings.home_path / "store"))
+    await fleet.start()
+    try:
+        assert await gains(FleetModels(fleet), "echo", BERTH, SENTENCES) == pytest.approx(told)
+    finally:
+        await fleet.close()
+
+
+class Mute(ClientModels):
+    """Its engine has scores of nothing."""
+
+    async def likelihood(self, model: str, before: str, text: str) -> list[float]:
+        return []
+
+
+@pytest.mark.anyio
+async def test_what_scores_no_prompts_says_nothing(tmp_path: Path) -> None:
+    async with AsyncClient(app=create_app(Settings(home=str(tmp_path), log_level="error"), trusted=True)) as client:
+        assert await gains(Mute(client), "echo", BERTH, SENTENCES) is None
+        with pytest.raises(ModelNotFound):
+            await gains(ClientModels(client), "nobody", BERTH, SENTENCES)
 
 
 class Wordless(ClientModels):
@@ -176,4 +255,6 @@ async def test_a_real_judge_tells_what_answers(tmp_path: Path) -> None:
     others = ["Whoever runs an engine at night pays a fine of 150 crowns.", "Berth 7 is kept free for the lifeboat."]
     async with AsyncClient(app=create_app(Settings(home=str(home), log_level="error"), trusted=True)) as client:
         right, *wrong = await judge.odds(ClientModels(client), "judge", asked, [told, *others])
+        likelier, *others_likelier = await gains(ClientModels(client), "judge", asked, [told, *others]) or [0.0]
     assert right > 0 > max(wrong)
+    assert likelier > 1 > max(others_likelier)
