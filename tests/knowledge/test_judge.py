@@ -23,7 +23,7 @@ from dockyard.knowledge.model import Recipe, Search
 from dockyard.knowledge.models import ClientModels
 from dockyard.knowledge.question_likelihood import gains
 from dockyard.knowledge.retrieve import search
-from dockyard.settings import Settings
+from dockyard.settings import Settings, Upstream
 from dockyard.types import Message
 
 BERTH = "Which berth is kept free for the lifeboat?"
@@ -143,8 +143,11 @@ class Mute(ClientModels):
 
 @pytest.mark.anyio
 async def test_what_scores_no_prompts_says_nothing(tmp_path: Path) -> None:
-    async with AsyncClient(app=create_app(Settings(home=str(tmp_path), log_level="error"), trusted=True)) as client:
+    far = {"far": Upstream(base_url="http://127.0.0.1:9/v1", models=("m",))}
+    settings = Settings(home=str(tmp_path), log_level="error", upstreams=far)
+    async with AsyncClient(app=create_app(settings, trusted=True)) as client:
         assert await gains(Mute(client), "echo", BERTH, SENTENCES) is None
+        assert await gains(ClientModels(client), "far/m", BERTH, SENTENCES) is None  # another server's model
         with pytest.raises(ModelNotFound):
             await gains(ClientModels(client), "nobody", BERTH, SENTENCES)
 

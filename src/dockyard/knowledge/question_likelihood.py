@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dockyard.errors import UnsupportedFormat, UnsupportedParameter
+from dockyard.errors import InvalidRequest, UnsupportedFormat
 from dockyard.knowledge.models import Models
 
 INSTRUCTION = "Each sentence is followed by a question to which it is the answer."
@@ -38,14 +38,14 @@ LONGEST_SENTENCE = 1000
 
 async def gains(models: Models, model: str, question: str, sentences: Sequence[str]) -> list[float] | None:
     """For each sentence by how much it raises the mean log-probability of the question's tokens; None: the model's
-    engine does not score the tokens of a prompt. One after the other, and that of ``NOTHING`` once.
+    engine refuses to score the tokens of a prompt. One after the other, and that of ``NOTHING`` once.
 
     Raises what the models raise.
     """
     text = f" {' '.join(question[:LONGEST].split())}\n"
     try:
         found = [_mean(await models.likelihood(model, prompt(one), text)) for one in (NOTHING, *sentences)]
-    except (UnsupportedParameter, UnsupportedFormat):
+    except (InvalidRequest, UnsupportedFormat):
         return None
     nothing, *told = found
     return None if nothing is None else [value - nothing for value in told if value is not None]
