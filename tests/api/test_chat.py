@@ -402,3 +402,22 @@ async def test_hanging_up_cancels_at_once(tmp_path: Path) -> None:
         assert fleet.generating == 1
         await answer.aclose()
         assert (fleet.generating, fleet.held) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"messages": [{"role": "wizard", "content": "Hi"}]},
+            "one of assistant, developer, function, system, tool, user",
+        ),
+        ({"messages": "Hi"}, None),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_right_ones(
+    change: dict[str, Any], words: str | None, tmp_path: Path
+) -> None:
+    with client(tmp_path) as http:
+        answer = http.post(CHAT, json={**HELLO, **change})
+    assert answer.status_code == 400
+    assert answer.json()["error"].get("hint") == words

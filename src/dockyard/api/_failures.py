@@ -41,7 +41,7 @@ def from_http(error: HTTPException, path: str) -> DockyardError:
     if error.status_code == 413:
         return PayloadTooLarge("the body is too large", hint="`max_body` sets the limit")
     if isinstance(error.__cause__, ValidationError):
-        return explained(error.__cause__, "$.data")
+        return explained(error.__cause__, root="$.data")
     fields = [one for one in (error.extra if isinstance(error.extra, list) else []) if isinstance(one, dict)]
     if fields:
         text = "; ".join(f"{one.get('key', 'body')}: {one.get('message')}" for one in fields)

@@ -95,9 +95,9 @@ def read(tools: Iterable[tuple[int, Item]]) -> list[McpTool]:
         try:
             one = msgspec.convert(tool, McpTool)
         except msgspec.ValidationError as error:
-            wrong = explained(error)
+            wrong = explained(error, McpTool)
             where = f"{at}.{wrong.param}" if wrong.param else at
-            raise type(wrong)(f"{at}: {wrong.message}", param=where) from None
+            raise type(wrong)(f"{at}: {wrong.message}", param=where, hint=wrong.hint) from None
         for field in ("connector_id", "tunnel_id"):
             if getattr(one, field) is not None:
                 raise UnsupportedParameter(f"{at}.{field} is OpenAI's own", param=f"{at}.{field}", hint="give a URL")

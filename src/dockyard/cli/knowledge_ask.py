@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,7 @@ def search(
     name: BaseName,
     question: Words,
     limit: Limit = 5,
-    mode: Annotated[str, typer.Option(metavar="MODE", help="hybrid, vector or words.")] = "hybrid",
+    mode: Annotated[Literal["hybrid", "vector", "words"], typer.Option(help="What is compared.")] = "hybrid",
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Let the reranker order what was found.")] = True,
     diversity: Annotated[float, typer.Option(min=0, max=1, help="Trade relevance for difference (MMR).")] = 0.0,
     expand: Annotated[bool, typer.Option("--expand", help="Widen each passage to its section.")] = False,
@@ -45,9 +45,10 @@ def search(
     """Find the passages of NAME that say most on a question."""
     from dockyard.cli._knowledge import bases, with_models
     from dockyard.cli._output import note, show_json
+    from dockyard.knowledge.model import Search
     from dockyard.knowledge.retrieve import search as run
 
-    options = _options(
+    options = Search(
         limit=limit, mode=mode, rerank=rerank, diversity=diversity, expand=expand, rewrite=rewrite,
         filters=filters_of(where), reader=reader,
     )  # fmt: skip
@@ -89,8 +90,9 @@ def ask(
     from dockyard.cli._output import show_json
     from dockyard.knowledge.answer import LEAST, Ask
     from dockyard.knowledge.answer import ask as run
+    from dockyard.knowledge.model import Search
 
-    found_options = _options(limit=limit, filters=filters_of(where), reader=reader)
+    found_options = Search(limit=limit, filters=filters_of(where), reader=reader)
 
     async def work(settings: Any, models: Any) -> Answer:
         options = Ask(
@@ -109,18 +111,6 @@ def ask(
     else:
         _print_answer(answer)
     return 0 if answer.found else 3
-
-
-def _options(**fields: Any) -> Any:
-    import msgspec
-
-    from dockyard.errors import InvalidRequest
-    from dockyard.knowledge.model import Search
-
-    try:
-        return msgspec.convert(fields, Search)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(str(error), param="mode") from None
 
 
 def filters_of(texts: list[str] | None) -> dict[str, Any] | None:
