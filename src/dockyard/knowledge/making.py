@@ -87,8 +87,11 @@ def able_models(store: Store) -> dict[str, list[str]]:
 def _only(names: list[str], what: str, param: str) -> str:
     if len(names) == 1:
         return names[0]
-    told = f"the store has {', '.join(names)}" if names else "the store has none"
-    raise InvalidRequest(f"which {what}? {told}", param=param, hint=f"name one with --{param} MODEL")
+    if not names:
+        hint = f"`dockyard pull` or `dockyard package` brings one; or name another with --{param} MODEL"
+        raise InvalidRequest(f"which {what}? the store has none", param=param, hint=hint)
+    told = f"which {what}? the store has {', '.join(names)}"
+    raise InvalidRequest(told, param=param, hint=f"name one with --{param} MODEL")
 
 
 async def changed(old: Recipe, models: Models, given: dict[str, object]) -> Recipe:
