@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from dockyard.knowledge.asked import asked_words, content, cover, unit, unnamed, without_names
+from dockyard.knowledge.asked import asked_words, content, cover, unit, unnamed, without_names, without_names_of
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,22 @@ def test_without_names_no_preposition_is_left_over() -> None:
     assert unnamed("What is it made of?") == "What is it made of?"
     assert unnamed("Which berth in Barick is kept free?") == "Which berth is kept free?"
     assert unnamed("Whom do I see in New Torane if it rains?") == "Whom do I see if it rains?"
+    assert unnamed("In Barick, when must engines be off?") == "when must engines be off?"
     assert unnamed("How deep is the water of Barick harbour?") == "How deep is the water of harbour?"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "kept"),
+    [
+        ("The crane of Nordholm lifts 4,200 kilograms.", "The crane lifts 4,200 kilograms."),
+        ("Nordholm's crane is run by Teo Brandt.", "crane is run by Teo Brandt."),
+        ("In Nordholm, the crane stands still on Sundays.", "the crane stands still on Sundays."),
+        ("Nordholm.", "Nordholm."),
+    ],
+)
+def test_a_sentence_without_the_names_of_the_question(sentence: str, kept: str) -> None:
+    assert without_names_of("What can the crane of Nordholm lift?", sentence) == kept
+    assert without_names_of("What can the crane lift?", sentence) == sentence
 
 
 def test_words_that_a_sentence_has_to_answer_to() -> None:

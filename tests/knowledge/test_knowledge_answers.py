@@ -10,6 +10,7 @@ from knowledge_bench import Desk
 pytest.importorskip("lancedb", reason="the extra `knowledge` is not installed")
 
 from dockyard import guards
+from dockyard.cli import call
 from dockyard.guards import Guard
 from dockyard.knowledge.answer import NOT_FOUND, Ask, ask
 from dockyard.knowledge.checking import Checker
@@ -186,3 +187,26 @@ async def test_questions_are_written_from_passages(desk: Desk) -> None:
     assert one.span is not None
     desk.models.said = "What does the passage say?"
     assert await written(desk.base, desk.models, "w", 5) == []
+
+
+BYLAWS = "# Bylaws\n\nThe mayor of Nordholm is Teo Brandt. Dogs in Nordholm must be on a leash after 22:00.\n"
+
+
+def test_a_sentence_that_names_what_is_asked_about_answers(
+    knowledge_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real encoders: the name stands in the sentence itself and not above it."""
+    (tmp_path / "bylaws.md").write_text(BYLAWS)
+    monkeypatch.setenv("DOCKYARD_HOME", str(knowledge_store))
+    monkeypatch.setenv("DOCKYARD_CONFIG", str(tmp_path / "no.yaml"))
+    assert call(["knowledge", "create", "bylaws"]) == 0
+    assert call(["knowledge", "add", "bylaws", str(tmp_path / "bylaws.md")]) == 0
+    for question, found in (
+        ("Who is the mayor of Nordholm?", "Teo Brandt"),
+        ("When must dogs in Nordholm be on a leash?", "22:00"),
+        ("Who is the baker of Nordholm?", None),
+        ("Who is the mayor of Barick?", None),
+    ):
+        capsys.readouterr()
+        assert call(["knowledge", "ask", "bylaws", question]) == (0 if found else 3)
+        assert (found or NOT_FOUND) in capsys.readouterr().out

@@ -12,10 +12,10 @@ from dockyard.knowledge.claims import STOP, WORD, names, words
 
 Vector = tuple[float, ...]
 _GONE = "\0"
-_LED = re.compile(
-    rf"(?:\s+(?:of|in|at|from|to|for|with|by|on))+(?:\s+{_GONE})+(?=\s*(?:[?.!,]|$)|\s+(?:{'|'.join(STOP)})\b)"
-)
-"""A name with the prepositions that lead to it, where no noun of its own comes after."""
+_LED = re.compile(rf"(?i:(?:^|\s+)(?:of|in|at|from|to|for|with|by|on))+(?:\s+{_GONE})+")
+"""A name with the prepositions that lead to it."""
+_LED_LAST = re.compile(rf"{_LED.pattern}(?=\s*(?:[?.!,]|$)|\s+(?:{'|'.join(STOP)})\b)")
+"""The same where no noun of its own comes after."""
 
 
 def without_names(question: str) -> str:
@@ -26,22 +26,31 @@ def without_names(question: str) -> str:
 
 def unnamed(question: str) -> str:
     """The question without its names, as somebody asks who stands in front of the thing."""
-    return _kept(question, _LED.sub("", _marked(question)))
+    return _kept(question, _LED_LAST.sub("", _marked(question)))
+
+
+def without_names_of(question: str, sentence: str) -> str:
+    """A sentence without the names that the question has too; as it is where the question is left as it is."""
+    if without_names(question) == question:
+        return sentence
+    named = names(question)
+    marked = WORD.sub(lambda match: _GONE if _is_name(match[0], named) else match[0], sentence)
+    return _kept(sentence, _LED.sub("", marked))
 
 
 def _marked(question: str) -> str:
     named = names(question)
-    return WORD.sub(lambda match: _GONE if _is_name(match, named) else match[0], question)
+    return WORD.sub(lambda match: _GONE if match.start() and _is_name(match[0], named) else match[0], question)
 
 
-def _kept(question: str, marked: str) -> str:
-    kept = re.sub(r"\s+([?.!,])", r"\1", " ".join(marked.replace(_GONE, "").split()))
-    return kept if 2 * len(words(kept)) >= len(words(question)) else question
+def _kept(text: str, marked: str) -> str:
+    kept = re.sub(r"\s+([?.!,])", r"\1", " ".join(marked.replace(_GONE, "").split())).lstrip(" ,")
+    return kept if 2 * len(words(kept)) >= len(words(text)) else text
 
 
-def _is_name(match: re.Match[str], named: set[str]) -> bool:
-    found = set(words(match[0]))
-    return match.start() > 0 and match[0][:1].isupper() and bool(found) and found <= named
+def _is_name(word: str, named: set[str]) -> bool:
+    found = set(words(word))
+    return word[:1].isupper() and bool(found) and found <= named
 
 
 def content(text: str) -> list[str]:

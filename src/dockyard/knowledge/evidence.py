@@ -4,7 +4,7 @@ A reranker is sure of a passage that is about the right thing, whether or not it
 earn most of the score. So sentences are judged, and each in five ways:
 
 - under its headings, where it shows that it belongs to what the question names;
-- bare, where it has to say what is asked;
+- bare, without the names that the question has too, where it has to say what is asked;
 - bare against the question without its names, which a bare sentence can't answer to;
 - by how much nearer its vector is to the question's than those of its neighbours, which knows other words for the same;
 - by how near its words come to each word of the question, which sees what is asked and not said.
@@ -82,11 +82,14 @@ class Sentence(msgspec.Struct, frozen=True):
     def headed(self) -> str:
         return f"{self.heading}: {self.bare}" if self.heading else self.bare
 
-    @property
-    def under_sections(self) -> str:
-        """Under its headings without the first, which is the document's title."""
+    def plain(self, question: str) -> str:
+        """Without the names of the question, as if it had been said in front of the thing."""
+        return asked.without_names_of(question, self.bare)
+
+    def under_sections(self, question: str) -> str:
+        """``plain``, under its headings without the first, which is the document's title."""
         sections = self.heading.partition(" > ")[2]
-        return f"{sections}: {self.bare}" if sections else self.bare
+        return f"{sections}: {self.plain(question)}" if sections else self.plain(question)
 
 
 Inputs = tuple[float, ...]
@@ -135,7 +138,7 @@ async def judged(
     some: Sequence[tuple[Sentence, float]], models: Models, judge: str, question: str
 ) -> list[tuple[Sentence, Inputs]]:
     """The sentences, each with its logit and a judge's odds."""
-    odds = await judging.odds(models, judge, asked.unnamed(question), [one.under_sections for one, _ in some])
+    odds = await judging.odds(models, judge, asked.unnamed(question), [one.under_sections(question) for one, _ in some])
     return [(one, (logit, value)) for (one, logit), value in zip(some, odds, strict=True)]
 
 
@@ -143,7 +146,7 @@ async def likelier(
     some: Sequence[tuple[Sentence, Inputs]], models: Models, judge: str, question: str
 ) -> list[tuple[Sentence, Inputs]]:
     """The same, each also with what it adds to the question's likelihood, where the judge's engine tells that."""
-    texts = [one.under_sections for one, _ in some]
+    texts = [one.under_sections(question) for one, _ in some]
     gains = await question_likelihood.gains(models, judge, asked.unnamed(question), texts)
     if gains is None:
         return list(some)
@@ -175,9 +178,10 @@ async def measured(
     order = sorted(range(len(found)), key=lambda number: (-logits[number], number))[:CLOSE]
     close = [found[number] for number in order]
     nameless = asked.without_names(question)
-    bare = plain = await scored(models, recipe.reranker, question, [one.bare for one in close])
+    texts = [one.plain(question) for one in close]
+    bare = plain = await scored(models, recipe.reranker, question, texts)
     if nameless != question:
-        plain = await scored(models, recipe.reranker, nameless, [one.bare for one in close])
+        plain = await scored(models, recipe.reranker, nameless, texts)
     texts = [recipe.query_prefix + question, *(recipe.passage_prefix + one.headed for one in close)]
     query, *vectors = await vectors_of(models, recipe.embedder, texts)
     near = [cosine(query, vector) for vector in vectors]
