@@ -174,6 +174,28 @@ async def test_a_repository_is_read_at_its_newest_commit(bench: Bench, repositor
     assert await bench.paths("dusk") == ["docs/a.md"]
 
 
+def _add_submodule(folder: Path, path: str) -> None:
+    (folder / path).mkdir(parents=True)
+    words = ["update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},{path}"]
+    subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+
+
+async def test_links_and_submodules_are_a_line_each(bench: Bench, repository: tuple[Path, Commit]) -> None:
+    folder, commit = repository
+    (folder / "newest.md").symlink_to("a.md")
+    commit(a_md="# Tides\n\nHigh water is at noon.\n")
+    _add_submodule(folder, "vendor/lib")
+    commit(b_md="# Winds\n\nMostly north.\n")
+    source = bench.source(f"git+file://{folder}")
+    done = await bench.sync(sources=(source.id,))
+    assert done.added == 2
+    assert {one.path: one.message for one in done.problems} == {
+        "newest.md": "it is a link, which is not followed",
+        "vendor/lib": "it is a submodule, which is not fetched",
+    }
+    assert await bench.paths("high water") == ["a.md"]
+
+
 async def test_what_git_says_is_told_and_the_index_stays(bench: Bench, repository: tuple[Path, Commit]) -> None:
     folder, commit = repository
     commit(a_md="# Tides\n\nHigh water is at noon.\n")

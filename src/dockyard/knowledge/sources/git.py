@@ -20,6 +20,11 @@ from dockyard.knowledge.sources import Job, wanted
 from dockyard.knowledge.sources._http import permitted
 
 SECONDS = 600.0
+_NO_FILES = {
+    "120000": ("it is a link, which is not followed", "what it leads to is read where it stands"),
+    "160000": ("it is a submodule, which is not fetched", "add its repository as a source of its own"),
+}
+"""Modes of a tree's entries that hold no text of their own; https://git-scm.com/docs/git-fast-import lists them."""
 
 
 class GitSource:
@@ -76,15 +81,16 @@ class Checkout:
         moment = float(self._git("log", "-1", "--format=%ct", "FETCH_HEAD").decode().strip() or 0)
         for line in listed.split(b"\0"):
             head, _, name = line.partition(b"\t")
-            fields = head.split()
-            if len(fields) != 4 or fields[0] == b"120000" or fields[1] != b"blob":
-                continue
             path = name.decode("utf-8", "replace")
-            if not wanted(path, self._job.source):
+            if not head or not wanted(path, self._job.source):
                 continue
-            blob, size = fields[2].decode(), int(fields[3])
+            mode, _, blob, size = head.decode().split()
+            if mode in _NO_FILES:
+                message, hint = _NO_FILES[mode]
+                yield Problem(source=self._job.source.id, path=path, message=message, hint=hint)
+                continue
             self._blobs[path] = blob
-            yield Sighted(path=path, fingerprint=blob, size=size, modified=moment)
+            yield Sighted(path=path, fingerprint=blob, size=int(size), modified=moment)
 
     def _fetch(self) -> None:
         if not (self._place / "HEAD").exists():
