@@ -47,8 +47,8 @@ async def gains(models: Models, model: str, question: str, sentences: Sequence[s
         found = [_mean(await models.likelihood(model, prompt(one), text)) for one in (NOTHING, *sentences)]
     except (InvalidRequest, UnsupportedFormat):
         return None
-    nothing, *told = found
-    return None if nothing is None else [value - nothing for value in told if value is not None]
+    told = [value for value in found if value is not None]
+    return [value - told[0] for value in told[1:]] if len(told) == len(found) else None
 
 
 def prompt(sentence: str) -> str:
