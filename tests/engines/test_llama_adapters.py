@@ -87,7 +87,8 @@ def asking(adapter: Adapter | None, number: int = 0) -> Request:
 
 
 async def test_each_of_many_at_once_gets_its_own_adapter(adapted: Runner, offered: ModelFiles) -> None:
-    """Compared by the likelihoods of first tokens: of two that are as likely, a crowd may take the other."""
+    """Compared by which first tokens are the likeliest: how many are decoded at once moves a likelihood by up to half a
+    nat, and of two that are as likely a crowd may take the other."""
     choices = (None, *offered.offers)
     alone = [await collect(adapted, telling(choice)) for choice in choices]
     assert len({said(each) for each in alone}) == 4
@@ -104,10 +105,9 @@ def telling(adapter: Adapter | None, number: int = 0) -> Request:
 
 
 def first_is(answer: list[Chunk], other: list[Chunk]) -> bool:
-    """Whether the other's three likeliest first tokens are as likely here."""
-    told, expected = ({each.token: each.logprob for each in one[0].logprobs[0].top} for one in (answer, other))
-    likeliest = sorted(expected, key=expected.__getitem__)[-3:]
-    return all(abs(told.get(token, -99.0) - expected[token]) < 0.2 for token in likeliest)
+    """Whether most of the ten likeliest first tokens are the same: two of these adapters share three at most."""
+    told, expected = ({each.token for each in one[0].logprobs[0].top} for one in (answer, other))
+    return len(told & expected) > 5
 
 
 async def test_an_adapter_that_weighs_nothing_changes_nothing(adapted: Runner, offered: ModelFiles) -> None:
